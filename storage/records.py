@@ -96,7 +96,9 @@ class ImageRegions:
             )
         }
         if lengths - {num}:
-            raise RecordError(f"image {self.image_id!r}: region columns of lengths {lengths | {num}}")
+            raise RecordError(
+                f"image {self.image_id!r}: region columns of lengths {lengths | {num}}"
+            )
         if self.boxes.shape != (num, 4) or self.features.ndim != 2:
             raise RecordError(f"image {self.image_id!r}: boxes must be (N, 4), features (N, D)")
         if not (np.isfinite(self.boxes).all() and np.isfinite(self.features).all()):
