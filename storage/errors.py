@@ -1,4 +1,4 @@
-"""What can go wrong with things on disk. Each error is one line for the user: what, where, how to mend."""
+"""What can go wrong with things on disk; each error is one line: what, where, how to mend."""
 
 
 class StorageError(Exception):

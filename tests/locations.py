@@ -1,4 +1,4 @@
-"""Where the recorded outputs and the real data lie; tests skip with a reason where they are absent."""
+"""Where the recorded outputs and the real data lie; a test without them skips with a reason."""
 
 import os
 from pathlib import Path
