@@ -28,7 +28,8 @@ def test_labels_never_cover_one_another(boxes: list[tuple[int, int, int, int]]) 
         place = _free_place((x, y, x + width, y + height), 90, 16, (380, 280), taken)
         if place is not None:
             left, top = place
-            assert 0 <= left <= 290 and 0 <= top <= 264
+            assert 0 <= left <= 290
+            assert 0 <= top <= 264
             for a, b, c, d in taken:
                 assert left + 90 <= a or left >= c or top + 16 <= b or top >= d
             taken.append((left, top, left + 90, top + 16))
