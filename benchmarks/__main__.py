@@ -1,0 +1,53 @@
+"""Lists and runs the benchmarks: python -m benchmarks [NAME ...] [--json FILE]."""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+from datetime import date
+from pathlib import Path
+
+import benchmarks
+from benchmarks.figure import Figure, machine
+
+
+def names() -> list[str]:
+    """Every module of this folder that measures something."""
+    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+    return sorted(name for name in found if name not in ("__main__", "figure"))
+
+
+def main() -> int:
+    """Run the named benchmarks; without a name say which there are."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="*", help="which to run; none: list them")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    arguments = parser.parse_args()
+    if not arguments.names:
+        for name in names():
+            module = importlib.import_module(f"benchmarks.{name}")
+            print(f"{name:20} {(module.__doc__ or '').splitlines()[0]}")
+        return 0
+    unknown = sorted(set(arguments.names) - set(names()))
+    if unknown:
+        print(
+            f"error: no benchmark {unknown[0]!r}; there are {', '.join(names())}", file=sys.stderr
+        )
+        return 2
+    print(f"{date.today()}  {machine()}")
+    figures: list[Figure] = []
+    for name in arguments.names:
+        for figure in importlib.import_module(f"benchmarks.{name}").measure():
+            figures.append(figure)
+            print(
+                f"{figure.name:44} {figure.value:12.4g} {figure.unit:10} "
+                f"n={figure.n:<4} spread {figure.spread:.3g}"
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps([figure.as_dict() for figure in figures], indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
