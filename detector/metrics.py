@@ -6,13 +6,11 @@ This module needs no torch.
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from storage.records import ImageObjects, ImageRegions
 
 COCO_STATISTICS = (
     *("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"),
@@ -100,64 +98,6 @@ def coco_detection_scores(
             for k, category in enumerate(categories)
         },
     )
-
-
-def coco_tables(
-    objects: Sequence[ImageObjects],
-    regions: Iterable[ImageRegions],
-    class_names: Sequence[str],
-) -> tuple[dict[str, list[dict[str, object]]], list[dict[str, object]]]:
-    """Our records as COCO ground truth and detections, for `coco_detection_scores`.
-
-    Args:
-        objects: True boxes of the images to score.
-        regions: Detections; of images without true boxes they are left out.
-        class_names: Of the label map, background first; true boxes of other classes are left out.
-
-    Raises:
-        DetectionInputError: An image occurs twice.
-    """
-    category_by_name = {name: index for index, name in enumerate(class_names) if index > 0}
-    number_by_image: dict[str, int] = {}
-    table: dict[str, list[dict[str, object]]] = {
-        "images": [],
-        "categories": [{"id": number, "name": name} for name, number in category_by_name.items()],
-        "annotations": [],
-    }
-    for record in objects:
-        if record.image_id in number_by_image:
-            raise DetectionInputError(f"image {record.image_id}: true boxes listed twice")
-        number = number_by_image[record.image_id] = len(number_by_image) + 1
-        table["images"].append({"id": number, "width": record.width, "height": record.height})
-        for box, name, is_crowd in zip(
-            record.boxes, record.class_names, record.is_crowd, strict=True
-        ):
-            if name in category_by_name:
-                sides = _sides(box)
-                table["annotations"].append(
-                    {
-                        "id": len(table["annotations"]) + 1,
-                        "image_id": number,
-                        "category_id": category_by_name[name],
-                        "bbox": sides,
-                        "area": sides[2] * sides[3],
-                        "iscrowd": int(is_crowd),
-                    }
-                )
-    detections: list[dict[str, object]] = [
-        {
-            "image_id": number_by_image[found.image_id],
-            "category_id": int(class_id),
-            "bbox": _sides(box),
-            "score": float(confidence),
-        }
-        for found in regions
-        if found.image_id in number_by_image
-        for box, class_id, confidence in zip(
-            found.boxes, found.class_ids, found.confidences, strict=True
-        )
-    ]
-    return table, detections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,12 +213,6 @@ def _result_row(number: int, row: Mapping[str, object]) -> dict[str, object]:
 
 def _floats(value: object) -> list[float]:
     return [float(side) for side in np.asarray(value, dtype=np.float64).ravel()]
-
-
-def _sides(box: NDArray[np.float32]) -> list[float]:
-    """x, y, width, height of an inclusive box."""
-    x1, y1, x2, y2 = (float(side) for side in box)
-    return [x1, y1, x2 - x1 + 1.0, y2 - y1 + 1.0]
 
 
 def _mean_defined(values: NDArray[np.float64]) -> float:

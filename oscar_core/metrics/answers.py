@@ -88,7 +88,7 @@ def answer_accuracy(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerScores:
-    """Fractions; `as_percent` gives the official rounding.
+    """Fractions, and the same in percent with two decimals as the official evaluation prints them.
 
     per_question: question id -> accuracy, in the order of the questions
     """
@@ -97,11 +97,9 @@ class AnswerScores:
     by_question_type: dict[str, float]
     by_answer_type: dict[str, float]
     per_question: dict[str, float]
-
-
-def as_percent(fraction: float, decimals: int = 2) -> float:
-    """100 times the fraction, rounded as the official evaluation prints it."""
-    return round(100.0 * fraction, decimals)
+    overall_percent: float
+    percent_by_question_type: dict[str, float]
+    percent_by_answer_type: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +153,15 @@ def vqa_accuracy(
     for question in questions:
         by_question_type[question.question_type].append(accuracies[question.question_id])
         by_answer_type[question.answer_type].append(accuracies[question.question_id])
+    every = list(accuracies.values())
     return AnswerScores(
-        overall=_mean(list(accuracies.values())),
+        overall=_mean(every),
         by_question_type={name: _mean(values) for name, values in by_question_type.items()},
         by_answer_type={name: _mean(values) for name, values in by_answer_type.items()},
         per_question=accuracies,
+        overall_percent=_percent(every),
+        percent_by_question_type={name: _percent(v) for name, v in by_question_type.items()},
+        percent_by_answer_type={name: _percent(v) for name, v in by_answer_type.items()},
     )
 
 
@@ -253,3 +255,8 @@ def soft_targets(
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _percent(values: Sequence[float]) -> float:
+    """Rounded in the original's order of operations, which decides halves (vqaEval.py)."""
+    return round(100 * sum(values) / len(values), 2)
