@@ -14,6 +14,7 @@ from detector.constants import (
     NUM_ATTRIBUTES,
     NUM_CLASSES,
     PIXEL_MEAN_BGR,
+    REGION_WEIGHTS,
 )
 from detector.errors import DetectorConfigError
 
@@ -25,10 +26,14 @@ class RegionRules:
     filter:                  1: each proposal at most once, per-class suppression at 0.3 (the
                              published features); 0: classic per class; 2: one suppression for all
     score_threshold:         regions at or above it count (filter 0: above it)
-    min_regions, max_regions: bounds on their number, as far as there are proposals
+    min_regions, max_regions: bounds on their number, as far as there are proposals; the
+                             latter wins
     nms_overlap:             suppression of filters 0 and 2
     regress_boxes:           boxes are refined by the class's deltas; features stay those of the
                              proposals. Off: proposal, box and feature agree (as published)
+    pool_attributes_again:   attributes are read from a second pooling of the final boxes, as
+                             published. Off: from the features of the proposals, as in training;
+                             the same where boxes are not refined
     attribute_threshold:     attributes need more than this probability
     max_attributes_per_region: slots
     max_attributes_per_image: the best so many of an image; 0 = no limit. The published setting
@@ -41,14 +46,15 @@ class RegionRules:
     max_regions: int = 100
     nms_overlap: float = 0.5
     regress_boxes: bool = False
+    pool_attributes_again: bool = True
     attribute_threshold: float = 0.05
     max_attributes_per_region: int = 16
     max_attributes_per_image: int = 0
 
     def __post_init__(self) -> None:
         """Refuse bounds that cannot be met."""
-        if not 0 <= self.min_regions <= self.max_regions:
-            raise DetectorConfigError("regions: need 0 <= `min_regions` <= `max_regions`")
+        if self.min_regions < 0 or self.max_regions < 1:
+            raise DetectorConfigError("regions: need `min_regions` >= 0 and `max_regions` >= 1")
         if self.max_attributes_per_region < 1:
             raise DetectorConfigError("regions: `max_attributes_per_region` must be at least 1")
 
@@ -77,6 +83,7 @@ class DetectorConfig:
     num_classes:       with background 0
     num_attributes:    with "no attribute" 0
     class_agnostic_boxes: one refined box for all classes
+    box_weights:       divisors of the box deltas dx, dy, dw, dh
     min_size, max_size: short and longest side that images are resized to [pixels]
     channel_order, pixel_mean, pixel_std: input is (pixel - mean) / std, pixels 0..255
     regions:           which regions are kept
@@ -107,6 +114,7 @@ class DetectorConfig:
     class_embedding_width: int = 256
     attribute_hidden_width: int = 512
     class_agnostic_boxes: bool = False
+    box_weights: tuple[float, float, float, float] = REGION_WEIGHTS
     min_size: int = 600
     max_size: int = 1000
     channel_order: Literal["bgr", "rgb"] = "bgr"

@@ -56,7 +56,7 @@ def propose(
     """
     batch = logits.shape[0]
     scores = logits.permute(0, 2, 3, 1).reshape(batch, -1).sigmoid()
-    moves = deltas.unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
+    moves = deltas.permute(0, 2, 3, 1).reshape(batch, -1, 4)
     top_scores, top = scores.topk(min(pre_nms_top_n, scores.shape[1]), dim=1, sorted=True)
     top_moves = moves.gather(1, top[..., None].expand(-1, -1, 4))
     boxes = decode(anchors[top], top_moves, PROPOSAL_WEIGHTS)

@@ -1,0 +1,166 @@
+"""Weights in the layout of microsoft/scene_graph_benchmark, to and from ours.
+
+A file is a mapping of names to tensors, or {model, optimizer, scheduler, iteration} around it.
+Every foreign name is used, checked, or ignored for a stated reason; nothing is matched by chance.
+Source: `specs/detector.md` 9.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from detector.errors import CheckpointError
+
+_BLOCKS = (
+    (r"^trunk\.stem\.", "backbone.body.stem."),
+    (r"^trunk\.stages\.(\d+)\.", "backbone.body.layer{+1}."),
+    (r"^res5\.blocks\.", "roi_heads.box.feature_extractor.head.layer4."),
+)
+_PUBLISHED_BLOCKS = (
+    (r"^backbone\.body\.stem\.", "trunk.stem."),
+    (r"^backbone\.body\.layer([123])\.", "trunk.stages.{-1}."),
+    (r"^roi_heads\.box\.feature_extractor\.head\.layer4\.", "res5.blocks."),
+)
+_LAYERS = (("norm", "bn"), ("shortcut", "downsample"))
+_PARTS = (
+    ("rpn_head.conv.", "rpn.head.conv."),
+    ("rpn_head.logits.", "rpn.head.cls_logits."),
+    ("rpn_head.deltas.", "rpn.head.bbox_pred."),
+    ("box_head.class_logits.", "roi_heads.box.predictor.cls_score."),
+    ("box_head.box_deltas.", "roi_heads.box.predictor.bbox_pred."),
+    ("attribute_head.class_embedding.", "attribute.predictor.cls_embedding."),
+    ("attribute_head.hidden.", "attribute.predictor.fc_attr."),
+    ("attribute_head.logits.", "attribute.predictor.attr_score."),
+)
+CELL_ANCHORS = "rpn.anchor_generator.cell_anchors.0"
+_EXTRACTOR = "roi_heads.box.feature_extractor."
+_ALIAS = "attribute.feature_extractor."  # the same module under a second name
+_WRAPPED = "module."  # distributed training prepends it to every name
+_COUNTER = "num_batches_tracked"  # live normalisation counts batches; nothing reads it
+
+
+def read_published_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a published file (safetensors, or a PyTorch file without foreign objects).
+
+    Raises:
+        CheckpointError: It cannot be read, or holds something else than tensors by name.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path.name}: cannot be read as weights: {reason}") from error
+    except Exception as error:  # unpickling errors have no common base but this
+        raise CheckpointError(
+            f"{path.name}: not a plain file of tensors; convert it to safetensors where you "
+            "trust it"
+        ) from error
+    weights = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()):
+        raise CheckpointError(f"{path.name}: does not map names to tensors")
+    return weights
+
+
+def from_published(weights: Mapping[str, Tensor], cell_anchors: Tensor) -> dict[str, Tensor]:
+    """Published names to ours.
+
+    Args:
+        weights: As in the file, with or without the alias names and the `module.` prefix.
+        cell_anchors: (A, 4) of the configured model; a file with other anchors is refused.
+
+    Raises:
+        CheckpointError: An unknown name, an alias that differs, other anchors.
+    """
+    if weights and all(name.startswith(_WRAPPED) for name in weights):
+        weights = {name.removeprefix(_WRAPPED): tensor for name, tensor in weights.items()}
+    renamed = {}
+    for name, tensor in weights.items():
+        if name == CELL_ANCHORS:
+            _check_anchors(tensor, cell_anchors)
+        elif name.startswith(_ALIAS):
+            _check_alias(name, tensor, weights)
+        else:
+            renamed[_our_name(name)] = tensor
+    return renamed
+
+
+def to_published(
+    weights: Mapping[str, Tensor], cell_anchors: Tensor, *, with_aliases: bool = True
+) -> dict[str, Tensor]:
+    """Our names to the published ones; with the names the original keeps twice, if asked."""
+    renamed = {
+        _published_name(name): tensor
+        for name, tensor in weights.items()
+        if not name.endswith(_COUNTER)
+    }
+    if with_aliases:
+        renamed |= {
+            _ALIAS + name.removeprefix(_EXTRACTOR): tensor
+            for name, tensor in renamed.items()
+            if name.startswith(_EXTRACTOR)
+        }
+    return renamed | {CELL_ANCHORS: cell_anchors}
+
+
+def _our_name(name: str) -> str:
+    """Ours for a published name."""
+    for ours, published in _PARTS:
+        if name.startswith(published):
+            return ours + name.removeprefix(published)
+    for pattern, ours in _PUBLISHED_BLOCKS:
+        if re.match(pattern, name):
+            name = _shifted(pattern, ours, name, "{-1}", -1)
+            for our_layer, published_layer in _LAYERS:
+                name = re.sub(rf"\.{published_layer}(?=[\d.])", f".{our_layer}", name)
+            return name
+    raise CheckpointError(f"published weights: unknown tensor {name!r}; is it another network?")
+
+
+def _published_name(name: str) -> str:
+    """The published one for our name."""
+    for ours, published in _PARTS:
+        if name.startswith(ours):
+            return published + name.removeprefix(ours)
+    for pattern, published in _BLOCKS:
+        if re.match(pattern, name):
+            name = _shifted(pattern, published, name, "{+1}", 1)
+            for our_layer, published_layer in _LAYERS:
+                name = re.sub(rf"\.{our_layer}(?=[\d.])", f".{published_layer}", name)
+            return name
+    raise CheckpointError(f"tensor {name!r} has no published name; only ResNet trunks have")
+
+
+def _shifted(pattern: str, replacement: str, name: str, mark: str, shift: int) -> str:
+    """Replace the head of a name; stages count from 0 here and from 1 there."""
+
+    def head(found: re.Match[str]) -> str:
+        number = str(int(found[1]) + shift) if found.re.groups else ""
+        return replacement.replace(mark, number)
+
+    return re.sub(pattern, head, name)
+
+
+def _check_anchors(found: Tensor, expected: Tensor) -> None:
+    """The file's anchors must be those of the configuration."""
+    if found.shape != expected.shape or not torch.allclose(found, expected.cpu(), atol=1e-3):
+        raise CheckpointError(
+            f"tensor {CELL_ANCHORS!r} does not hold the configured anchors; check "
+            "`anchor_sizes` and `aspect_ratios`"
+        )
+
+
+def _check_alias(name: str, tensor: Tensor, weights: Mapping[str, Tensor]) -> None:
+    """Both names of the shared module must hold the same numbers."""
+    twin = weights.get(_EXTRACTOR + name.removeprefix(_ALIAS))
+    if twin is None or not torch.equal(twin, tensor):
+        raise CheckpointError(
+            f"tensor {name!r} differs from its twin below {_EXTRACTOR!r}; the original shares "
+            "one module between them, so this file was changed by hand"
+        )

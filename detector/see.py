@@ -1,0 +1,137 @@
+"""From a batch of network inputs to the detections of each image, still as tensors.
+
+Letters: B images, n proposals and k detections of one image, D feature width, A attributes,
+K attribute slots. Boxes are inclusive pixels of the network input.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detector.attributes import KeptAttributes, keep_attributes
+from detector.compat import Compat
+from detector.config import RegionRules
+from detector.model import AttributeRCNN
+from detector.postprocess import Kept, keep_regions, name_forced_boxes
+from detector.preprocess import ModelImages
+from detector.proposals import propose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """What was found in one image, in the order of the filter.
+
+    boxes:            (k, 4) float32
+    class_ids:        (k,) int64
+    scores:           (k,) float32
+    proposals:        (k,) int64     number of the proposal behind each
+    features:         (k, D) float32 of the proposals
+    attribute_logits: (k, A) float32 of the final boxes
+    attributes:       ids and scores (k, K)
+    """
+
+    boxes: Tensor
+    class_ids: Tensor
+    scores: Tensor
+    proposals: Tensor
+    features: Tensor
+    attribute_logits: Tensor
+    attributes: KeptAttributes
+
+
+@torch.inference_mode()
+def see(
+    model: AttributeRCNN,
+    images: ModelImages,
+    *,
+    rules: RegionRules | None = None,
+    compat: Compat | None = None,
+    forced_boxes: Sequence[Tensor] | None = None,
+) -> list[Detections]:
+    """Detect, on the model's device.
+
+    Args:
+        model: In evaluation mode.
+        images: The batch.
+        rules: Which regions are kept; None takes the model's own.
+        compat: Quirks of the original; None for none.
+        forced_boxes: B tensors (n, 4) to be named instead of searching; clipped in the output
+            only, never refined or left out.
+
+    Source: `specs/detector.md` 1, 4 to 6.
+    """
+    rules = rules or model.config.regions
+    compat = compat or Compat()
+    c4 = model.trunk(images.pixels.to(model.cell_anchors.device))
+    boxes = list(forced_boxes) if forced_boxes is not None else search(model, c4, images.sizes)
+    counts = [len(group) for group in boxes]
+    features = model.region_features(c4, boxes)
+    class_logits = model.box_head.class_logits(features).split(counts)
+    deltas: Sequence[Tensor | None] = [None] * len(boxes)
+    if rules.regress_boxes and forced_boxes is None:
+        deltas = model.box_head.box_deltas(features).split(counts)
+    kept = [
+        name_forced_boxes(logits, group, size)
+        if forced_boxes is not None
+        else keep_regions(logits, moves, group, size, model.config, rules, compat)
+        for logits, moves, group, size in zip(
+            class_logits, deltas, boxes, images.sizes, strict=True
+        )
+    ]
+    return _with_attributes(model, c4, boxes, features, kept, rules, compat)
+
+
+def search(model: AttributeRCNN, c4: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Proposals of each image: (B, C4, h, w) -> B tensors (n, 4)."""
+    logits, deltas = model.rpn_head(c4)
+    found = propose(
+        logits,
+        deltas,
+        model.anchors(c4),
+        sizes,
+        pre_nms_top_n=model.config.pre_nms_top_n,
+        post_nms_top_n=model.config.post_nms_top_n,
+        nms_overlap=model.config.proposal_nms_overlap,
+        min_size=model.config.proposal_min_size,
+    )
+    return [proposals.boxes for proposals in found]
+
+
+def _with_attributes(
+    model: AttributeRCNN,
+    c4: Tensor,
+    boxes: Sequence[Tensor],
+    features: Tensor,
+    kept: Sequence[Kept],
+    rules: RegionRules,
+    compat: Compat,
+) -> list[Detections]:
+    """Attributes of what was kept, from the final boxes; these are pooled again only if moved."""
+    counts = [len(group) for group in boxes]
+    kept_features = [
+        group[chosen.proposals] for group, chosen in zip(features.split(counts), kept, strict=True)
+    ]
+    numbers = [len(chosen.scores) for chosen in kept]
+    final_features = torch.cat(kept_features)
+    is_moved = any(
+        not torch.equal(group[chosen.proposals], chosen.boxes)
+        for group, chosen in zip(boxes, kept, strict=True)
+    )
+    if is_moved and rules.pool_attributes_again:
+        final_features = model.region_features(c4, [chosen.boxes for chosen in kept])
+    class_ids = torch.cat([chosen.class_ids for chosen in kept])
+    logits = model.attribute_head(final_features, class_ids).split(numbers)
+    return [
+        Detections(
+            boxes=chosen.boxes,
+            class_ids=chosen.class_ids,
+            scores=chosen.scores,
+            proposals=chosen.proposals,
+            features=own_features,
+            attribute_logits=own_logits,
+            attributes=keep_attributes(own_logits, rules, compat),
+        )
+        for chosen, own_features, own_logits in zip(kept, kept_features, logits, strict=True)
+    ]
