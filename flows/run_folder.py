@@ -1,0 +1,180 @@
+"""The folder of one run: its lock, its state of each step, its logs.
+
+runs/demo/
+config.yaml                    resolved configuration
+<step>-<fingerprint12>/        what a step made, DONE.json last
+state/<step>.json              what is known of its latest attempt, for `status`
+logs/<step>-<fingerprint12>.jsonl
+report.html, metrics.json      copies of the report step's
+"""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from storage.artifacts import atomic_write_json, atomic_write_text
+
+from flows.errors import RunLockedError
+from flows.process import GRACE_SECONDS, boot_id, end_group, start_ticks
+
+RUNNING = "running"
+DONE = "done"
+FAILED = "failed"
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepState:
+    """What is known of the latest attempt at a step.
+
+    state:           running, done, failed or stopped
+    pid, start_ticks, boot_id, host: the child; together they tell whether it still lives
+    seconds:         spent on this fingerprint by all attempts so far
+    progress:        the latest progress line
+    message:         why it failed
+    """
+
+    step: str
+    folder: str
+    fingerprint: str
+    state: str
+    attempt: int
+    started_at: str
+    updated_at: str
+    seconds: float
+    pid: int = 0
+    start_ticks: int | None = None
+    boot_id: str = ""
+    host: str = ""
+    progress: str = ""
+    message: str = ""
+    log: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the child of this attempt still works on this machine."""
+        return (
+            self.state == RUNNING
+            and self.host == socket.gethostname()
+            and self.boot_id == boot_id()
+            and self.start_ticks is not None
+            and start_ticks(self.pid) == self.start_ticks
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths inside one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def digests(self) -> Path:
+        """Content hashes of outside files, so that an unchanged file is read once."""
+        return self.path / "state" / "outside.json"
+
+    def step_folder(self, step: str, fingerprint: str) -> Path:
+        """Where a step of that fingerprint keeps its files."""
+        return self.path / f"{step}-{fingerprint[:12]}"
+
+    def log(self, step: str, fingerprint: str) -> Path:
+        """Log of a step, one JSON object a line."""
+        return self.path / "logs" / f"{step}-{fingerprint[:12]}.jsonl"
+
+    def request(self, step: str) -> Path:
+        """What the child of a step is asked to do."""
+        return self.path / "state" / f"{step}.request.json"
+
+    def read_state(self, step: str) -> StepState | None:
+        """The latest attempt at a step; None when there was none (or its record is damaged)."""
+        with suppress(OSError, ValueError, TypeError):
+            return StepState(**json.loads(self._state(step).read_text(encoding="utf-8")))
+        return None
+
+    def states(self) -> list[StepState]:
+        """The latest attempts at all steps, oldest first."""
+        names = sorted(
+            path.name.removesuffix(".json")
+            for path in self.path.glob("state/*.json")
+            if not path.name.endswith(".request.json") and path != self.digests
+        )
+        states = [state for state in map(self.read_state, names) if state is not None]
+        return sorted(states, key=lambda state: state.started_at)
+
+    def write_state(self, state: StepState) -> None:
+        """Keep what is known of a step."""
+        atomic_write_json(self._state(state.step), asdict(replace(state, updated_at=utc_now())))
+
+    def _state(self, step: str) -> Path:
+        return self.path / "state" / f"{step}.json"
+
+
+@contextmanager
+def locked(run: RunFolder) -> Iterator[None]:
+    """Keep the run folder to this process; the kernel lets go when the process dies.
+
+    Children of an earlier process that was killed are ended first: they may be writing still.
+
+    Raises:
+        RunLockedError: A living process has it.
+    """
+    (run.path / "state").mkdir(parents=True, exist_ok=True)
+    (run.path / "logs").mkdir(exist_ok=True)
+    with open(run.path / ".lock", "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.seek(0)
+            holder = stream.read().strip() or "another process"
+            raise RunLockedError(
+                f"{run.path}: being written by {holder}; wait for it, stop it, or choose another "
+                "folder with --out"
+            ) from None
+        stream.seek(0)
+        stream.truncate()
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+        stream.write(f"process {os.getpid()} ({command}, since {utc_now()})")
+        stream.flush()
+        end_orphans(run)
+        try:
+            yield
+        finally:
+            stream.seek(0)
+            stream.truncate()
+
+
+def end_orphans(run: RunFolder) -> None:
+    """End children of a process that is gone, and mark what they were doing as stopped."""
+    for state in run.states():
+        if state.state != RUNNING:
+            continue
+        if state.is_alive:
+            end_group(state.pid, grace_seconds=GRACE_SECONDS, wait=partial(_is_alive, state))
+        run.write_state(replace(state, state=STOPPED, message="the process that ran it is gone"))
+
+
+def _is_alive(state: StepState) -> bool:
+    return state.is_alive
+
+
+def save_config(run: RunFolder, text: str) -> None:
+    """Keep the resolved configuration beside what it made."""
+    atomic_write_text(run.config, text)
+
+
+def utc_now() -> str:
+    """This moment, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,148 @@
+"""One step in its child process: done-marks, retries, exit statuses, limits."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from storage.artifacts import read_done
+
+from flows.errors import CancelledError, StageFailedError
+from flows.identity import IDENTITY
+from flows.runner import ALREADY_DONE
+from flows.schedule import Resources
+from tests.builders_flows import Watched, is_alive, make_execution, make_step, python_environment
+
+
+@pytest.fixture(autouse=True)
+def _importable_by_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", python_environment()["PYTHONPATH"])
+
+
+def test_a_step_runs_in_a_child_and_marks_its_folder_last(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one")])
+    result = execution.run_step("one")
+    folder = execution.prepared["one"].folder
+    assert result.state == "done"
+    assert folder.name == f"one-{execution.prepared['one'].fingerprint[:12]}"
+    assert (folder / "text").read_text() == "made by batches of 8\n"
+    done = read_done(folder)
+    assert done is not None
+    assert done.summary["num_out"] == 1
+    assert done.summary["peak_bytes"] > 10_000_000
+    assert json.loads((folder / IDENTITY).read_text())["config"]["action"] == "write"
+
+
+def test_a_finished_step_starts_nothing(tmp_path: Path) -> None:
+    make_execution(tmp_path, [make_step("one")]).run_step("one")
+    watched = Watched()
+    again = make_execution(tmp_path, [make_step("one")], tell=watched)
+    before = (again.prepared["one"].folder / "text").stat().st_mtime_ns
+    assert again.prepared["one"].is_done
+    assert again.run_step("one").state == ALREADY_DONE
+    assert watched.kinds("one") == [ALREADY_DONE]
+    assert (again.prepared["one"].folder / "text").stat().st_mtime_ns == before
+
+
+def test_what_libraries_print_goes_to_the_log(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one")])
+    execution.run_step("one")
+    log = execution.run.log("one", execution.prepared["one"].fingerprint).read_text()
+    assert "a library chats" in [json.loads(line)["message"] for line in log.splitlines()]
+
+
+def test_a_temporary_failure_is_tried_again(tmp_path: Path) -> None:
+    watched = Watched()
+    execution = make_execution(tmp_path, [make_step("one", action="full", times=2)], tell=watched)
+    assert execution.run_step("one").state == "done"
+    assert watched.kinds("one") == ["started", "retry", "started", "retry", "started", "done"]
+    assert (execution.prepared["one"].folder / "attempts").read_text() == "3"
+
+
+def test_a_failure_that_stays_ends_in_one_line(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="full", times=9)])
+    with pytest.raises(StageFailedError, match=r"^one: .*no space left to write .*make room") as it:
+        execution.run_step("one")
+    assert it.value.status == 75
+    assert "\n" not in str(it.value)
+    assert (execution.prepared["one"].folder / "attempts").read_text() == "3"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "line"),
+    [
+        ("bad", 65, "one: row 3 of captions.json: no text; remove the row"),
+        ("crash", 1, "one: ValueError: not our fault (log: "),
+    ],
+)
+def test_a_fatal_failure_is_not_tried_again(
+    tmp_path: Path, action: str, status: int, line: str
+) -> None:
+    watched = Watched()
+    execution = make_execution(tmp_path, [make_step("one", action=action)], tell=watched)
+    with pytest.raises(StageFailedError) as caught:
+        execution.run_step("one")
+    assert caught.value.status == status
+    assert str(caught.value).startswith(line)
+    assert watched.kinds("one") == ["started", "failed"]
+    state = execution.run.read_state("one")
+    assert state is not None
+    assert state.state == "failed"
+    assert str(caught.value) == f"one: {state.message}"
+
+
+def test_a_killed_child_tries_once_more_with_a_smaller_batch(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="die")])
+    execution.run_step("one")
+    assert "by batches of 4" in (execution.prepared["one"].folder / "text").read_text()
+
+
+def test_a_child_killed_twice_is_given_up(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="die", times=5)])
+    with pytest.raises(StageFailedError, match="killed, most likely for want of memory"):
+        execution.run_step("one")
+    assert (execution.prepared["one"].folder / "attempts").read_text() == "2"
+
+
+def test_a_segmentation_fault_tries_once_more_with_the_same_batch(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="segfault")])
+    execution.run_step("one")
+    assert "by batches of 8" in (execution.prepared["one"].folder / "text").read_text()
+
+
+def test_a_hung_child_is_killed_at_its_limit_with_all_it_started(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="hang", limit=2.0)])
+    started = time.monotonic()
+    with pytest.raises(StageFailedError, match="one: killed at its time limit of 2 s") as caught:
+        execution.run_step("one")
+    assert time.monotonic() - started < 12
+    assert caught.value.status is None
+    pids = (execution.prepared["one"].folder / "pids").read_text().split()
+    assert len(pids) == 2
+    assert not any(is_alive(int(pid)) for pid in pids)
+
+
+def test_a_stopped_step_leaves_no_process(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="hang")])
+    pids = execution.prepared["one"].folder / "pids"
+    stopper = threading.Thread(target=lambda: (_wait(pids), execution.stop.set()))
+    stopper.start()
+    with pytest.raises(CancelledError):
+        execution.run_step("one")
+    stopper.join()
+    assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_step_alone_gets_all_threads(tmp_path: Path) -> None:
+    steps = [make_step("one"), make_step("two", takes="one"), make_step("three", takes="one")]
+    execution = make_execution(tmp_path, steps, resources=Resources(parallel=2, threads=2))
+    for name in ("one", "two"):
+        execution.run_step(name)
+    threads = {name: execution.prepared[name].folder / "threads" for name in ("one", "two")}
+    assert {name: path.read_text() for name, path in threads.items()} == {"one": "2", "two": "1"}
+
+
+def _wait(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)

@@ -1,0 +1,35 @@
+"""A run of fake stages in its own process, to be killed: `python -m tests.run_fake_plan FOLDER`."""
+
+import signal
+import sys
+from pathlib import Path
+
+from flows.errors import FlowError
+from flows.run_folder import RunFolder, locked
+from flows.schedule import run_plan
+from tests.builders_flows import make_execution, make_step
+
+
+def main(folder: Path, seconds: float) -> int:
+    """Three steps; the second counts slowly to a hundred."""
+    signal.signal(signal.SIGTERM, _terminate)
+    steps = [
+        make_step("first"),
+        make_step("second", takes="first", action="count", seconds=seconds, times=0),
+        make_step("third", takes="second"),
+    ]
+    try:
+        with locked(RunFolder(folder)):
+            run_plan(make_execution(folder, steps))
+    except FlowError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise SystemExit(143)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
