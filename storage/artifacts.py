@@ -1,0 +1,266 @@
+"""What makes a folder of results trustworthy: atomic files, content digests, the done-mark.
+
+A file appears whole or not at all: bytes go to a hidden `.partial` neighbour, are fsynced and
+renamed, and the folder is fsynced. `DONE.json`, written last, says that a folder is complete.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+DONE_NAME = "DONE.json"
+PARTIAL_SUFFIX = ".partial"
+_CHUNK_BYTES = 1 << 20
+
+_digests: dict[Path, tuple[tuple[int, int], str]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of a finished folder.
+
+    size: [bytes]
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The done-mark of a folder.
+
+    fingerprint: who made it (`fingerprint`)
+    summary:     what the stage told about its work, plain JSON values
+    files:       relative name with "/" -> size and SHA-256
+    """
+
+    fingerprint: str
+    summary: Mapping[str, object]
+    files: Mapping[str, FileEntry]
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A neighbouring path to write to; it becomes `path` if the block ends well, else it goes.
+
+    Raises:
+        OSError: Disk full, no permission, ...; `path` is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PARTIAL_SUFFIX}")
+    try:
+        yield partial
+        with open(partial, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    _fsync_folder(path.parent)
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or leave things as they were.
+
+    Raises:
+        OSError: Disk full, no permission, ...; nothing changed.
+    """
+    with atomic_path(path) as partial:
+        try:
+            partial.write_bytes(content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 text file; line ends stay as they are. Raises as the bytes form."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
+    """Write JSON with sorted keys, so that equal values give equal bytes.
+
+    Raises:
+        OSError: As `atomic_write_bytes`.
+        ValueError: NaN or infinity, which are not JSON.
+    """
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, allow_nan=False)
+    atomic_write_text(path, text + "\n")
+
+
+def remove_partials(folder: Path) -> int:
+    """Delete what interrupted writes left in a folder and below it.
+
+    Returns:
+        Number of files deleted.
+    """
+    leftovers = [path for path in folder.rglob(f".*{PARTIAL_SUFFIX}") if path.is_file()]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    whole = sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            whole.update(chunk)
+    return whole.hexdigest()
+
+
+def digest_tree(path: Path) -> str:
+    """Digest of a file's bytes, or of the relative names and bytes of all files of a folder.
+
+    Hidden files (caches, leftovers) and the place do not count. A file whose size and time did
+    not change in this process is not read twice.
+
+    Raises:
+        OSError: Nothing is there, or it cannot be read.
+    """
+    if not path.is_dir():
+        return _digest(path)
+    whole = sha256()
+    for file in _files(path):
+        whole.update(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n".encode())
+    return whole.hexdigest()
+
+
+def fingerprint(
+    stage: str,
+    version: int,
+    config: object,
+    inputs: Mapping[str, str],
+    outside: Mapping[str, str],
+) -> str:
+    """Who a piece of work is: equal work has an equal fingerprint, wherever and whenever.
+
+    Args:
+        stage: name of the stage.
+        version: version of the stage's code.
+        config: plain JSON values.
+        inputs: input name -> fingerprint of what it takes.
+        outside: name -> content digest of a file or folder from outside.
+
+    Returns:
+        SHA-256 of canonical JSON, hexadecimal.
+
+    Raises:
+        TypeError, ValueError: The config holds something that is not JSON.
+    """
+    identity = {
+        "stage": stage,
+        "version": version,
+        "config": config,
+        "inputs": dict(inputs),
+        "outside": dict(outside),
+    }
+    text = json.dumps(
+        identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False
+    )
+    return sha256(text.encode("ascii")).hexdigest()
+
+
+def write_done(folder: Path, fingerprint: str, summary: Mapping[str, object]) -> Done:
+    """Mark a folder as complete; leftovers of interrupted writes are removed first.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OSError: The mark or a file cannot be written or read.
+    """
+    remove_partials(folder)
+    files = {
+        path.relative_to(folder).as_posix(): FileEntry(
+            size=path.stat().st_size, sha256=sha256_of(path)
+        )
+        for path in _files(folder)
+        if path != folder / DONE_NAME
+    }
+    mark = {
+        "fingerprint": fingerprint,
+        "summary": dict(summary),
+        "files": {
+            name: {"size": entry.size, "sha256": entry.sha256} for name, entry in files.items()
+        },
+    }
+    atomic_write_json(folder / DONE_NAME, mark)
+    return Done(fingerprint=fingerprint, summary=dict(summary), files=files)
+
+
+def read_done(folder: Path) -> Done | None:
+    """The done-mark of a folder; None if there is none or the folder is no longer what it says.
+
+    Every file must be there with its size; contents are not read again (`damaged_files` does).
+    """
+    try:
+        mark = json.loads((folder / DONE_NAME).read_text(encoding="utf-8"))
+        done = Done(
+            fingerprint=str(mark["fingerprint"]),
+            summary=dict(mark["summary"]),
+            files={
+                str(name): FileEntry(size=int(entry["size"]), sha256=str(entry["sha256"]))
+                for name, entry in mark["files"].items()
+            },
+        )
+        sizes = {name: (folder / name).stat().st_size for name in done.files}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if any(sizes[name] != entry.size for name, entry in done.files.items()):
+        return None
+    return done
+
+
+def damaged_files(folder: Path, done: Done) -> list[str]:
+    """Names of the files whose bytes are no longer those of the done-mark; reads them all."""
+    return [
+        name for name, entry in done.files.items() if _hash_or_none(folder / name) != entry.sha256
+    ]
+
+
+def _hash_or_none(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    stamp = (status.st_size, status.st_mtime_ns)
+    key = path.absolute()
+    known = _digests.get(key)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    digest = sha256_of(path)
+    _digests[key] = (stamp, digest)
+    return digest
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder in the order of their names, hidden ones left out."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
