@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from storage.artifacts import atomic_write_text
+from storage.artifacts import atomic_write_bytes
 from storage.errors import DamagedFileError, MissingFileError
 from storage.records import Quarantined
 
@@ -23,7 +23,8 @@ def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> int:
         OSError: The file cannot be written.
     """
     lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in quarantined]
-    atomic_write_text(path, "".join(lines))
+    # a lone surrogate (a file name that is not UTF-8) becomes its JSON escape
+    atomic_write_bytes(path, "".join(lines).encode("utf-8", "backslashreplace"))
     return len(lines)
 
 
