@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from detector.compat import Compat
 from detector.config import RegionRules
@@ -40,8 +41,10 @@ def keep_attributes(logits: Tensor, rules: RegionRules, compat: Compat) -> KeptA
     scores[:, 0] = 0
     scores = torch.where(scores > rules.attribute_threshold, scores, 0.0)
     scores = _limit_per_image(scores, rules, compat)
-    best, ids = scores.topk(rules.max_attributes_per_region, dim=1, sorted=True)
-    return KeptAttributes(ids=torch.where(best > 0, ids, 0), scores=best)
+    slots = rules.max_attributes_per_region
+    best, ids = scores.topk(min(slots, scores.shape[1]), dim=1, sorted=True)
+    spare = (0, slots - best.shape[1])
+    return KeptAttributes(ids=pad(torch.where(best > 0, ids, 0), spare), scores=pad(best, spare))
 
 
 def _limit_per_image(scores: Tensor, rules: RegionRules, compat: Compat) -> Tensor:

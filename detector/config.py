@@ -128,12 +128,6 @@ class DetectorConfig:
             raise DetectorConfigError(
                 "detector: `num_classes` and `num_attributes` count the background, need 2 or more"
             )
-        if self.regions.max_attributes_per_region > self.num_attributes:
-            raise DetectorConfigError(
-                f"detector: regions.max_attributes_per_region is "
-                f"{self.regions.max_attributes_per_region}, but there are only "
-                f"{self.num_attributes} attributes; lower it"
-            )
         if min(self.min_size, self.max_size, self.pooled_size, self.res5_blocks) < 1:
             raise DetectorConfigError("detector: sizes and block counts must be at least 1")
         if not self.anchor_sizes or not self.aspect_ratios:
@@ -155,17 +149,8 @@ class DetectorConfig:
         return ANCHOR_STRIDE
 
     def with_labels(self, *, num_classes: int, num_attributes: int) -> "DetectorConfig":
-        """The same detector for another label map; both numbers count the background.
-
-        Attribute slots shrink to the attributes there are.
-        """
-        slots = min(self.regions.max_attributes_per_region, num_attributes)
-        return replace(
-            self,
-            num_classes=num_classes,
-            num_attributes=num_attributes,
-            regions=replace(self.regions, max_attributes_per_region=slots),
-        )
+        """The same detector for another label map; both numbers count the background."""
+        return replace(self, num_classes=num_classes, num_attributes=num_attributes)
 
 
 PRESETS: dict[str, DetectorConfig] = {

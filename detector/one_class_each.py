@@ -122,7 +122,8 @@ def _overlaps(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArra
     areas = [(group[:, 2] - group[:, 0]) * (group[:, 3] - group[:, 1]) for group in (first, second)]
     with np.errstate(invalid="ignore", divide="ignore"):
         overlaps = intersection / (areas[0][:, None] + areas[1][None] - intersection)
-    return overlaps.astype(np.float64)
+    widened: NDArray[np.float64] = overlaps.astype(np.float64)
+    return widened
 
 
 def _pairs_by_probability(

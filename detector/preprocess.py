@@ -33,14 +33,16 @@ def network_size(height: int, width: int, *, min_size: int, max_size: int) -> tu
     """Size a photo is resized to: short side `min_size`, long side at most `max_size`.
 
     Sides are cut, not rounded, except that the short side under the `max_size` rule is rounded
-    half to even. A side never falls to 0, which the original lets happen for extreme strips.
+    half to even. A strip so long that its short side would round to 0 becomes 1 pixel high.
 
     Source: `specs/detector.md` 3; maskrcnn-benchmark `data/transforms/transforms.py:Resize`.
     """
     shorter, longer = min(height, width), max(height, width)
     short_side = min_size
     if longer / shorter * short_side > max_size:
-        short_side = max(round(max_size * shorter / longer), 1)
+        short_side = round(max_size * shorter / longer)
+    if short_side == 0:
+        return (max_size, 1) if width < height else (1, max_size)
     if shorter == short_side:
         return height, width
     if width < height:

@@ -68,10 +68,10 @@ def see(
     boxes = list(forced_boxes) if forced_boxes is not None else search(model, c4, images.sizes)
     counts = [len(group) for group in boxes]
     features = model.region_features(c4, boxes)
-    class_logits = model.box_head.class_logits(features).split(counts)
+    class_logits = torch.split(model.box_head.class_logits(features), counts)
     deltas: Sequence[Tensor | None] = [None] * len(boxes)
     if rules.regress_boxes and forced_boxes is None:
-        deltas = model.box_head.box_deltas(features).split(counts)
+        deltas = torch.split(model.box_head.box_deltas(features), counts)
     kept = [
         name_forced_boxes(logits, group, size)
         if forced_boxes is not None
@@ -111,7 +111,8 @@ def _with_attributes(
     """Attributes of what was kept, from the final boxes; these are pooled again only if moved."""
     counts = [len(group) for group in boxes]
     kept_features = [
-        group[chosen.proposals] for group, chosen in zip(features.split(counts), kept, strict=True)
+        group[chosen.proposals]
+        for group, chosen in zip(torch.split(features, counts), kept, strict=True)
     ]
     numbers = [len(chosen.scores) for chosen in kept]
     final_features = torch.cat(kept_features)
@@ -122,7 +123,7 @@ def _with_attributes(
     if is_moved and rules.pool_attributes_again:
         final_features = model.region_features(c4, [chosen.boxes for chosen in kept])
     class_ids = torch.cat([chosen.class_ids for chosen in kept])
-    logits = model.attribute_head(final_features, class_ids).split(numbers)
+    logits = torch.split(model.attribute_head(final_features, class_ids), numbers)
     return [
         Detections(
             boxes=chosen.boxes,
