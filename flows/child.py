@@ -94,6 +94,7 @@ def run_request(request: Request) -> None:
         Exception: Whatever the stage raises.
     """
     from pydantic import TypeAdapter
+
     from storage.artifacts import write_done
 
     module = stage_module(request.stage)

@@ -87,7 +87,7 @@ _ROOMS = (
     ("storage.errors", "StorageError"),
     ("translation.errors", "TranslationError"),
     ("detector.errors", "DetectorError"),
-    ("oscar_core.errors", "OscarError"),
+    ("oscar_core.errors", "OscarCoreError"),
     ("oscar_core.metrics.errors", "MetricError"),
 )
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EADDRINUSE}

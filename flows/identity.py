@@ -15,11 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from storage.artifacts import Done, atomic_write_json, fingerprint, read_done, sha256_of
-
 from flows.errors import ConfigError, PlanError
 from flows.plan import Plan, Step, source_of
 from flows.run_folder import RunFolder
+from storage.artifacts import Done, atomic_write_json, fingerprint, read_done, sha256_of
 from storage.errors import MissingFileError
 
 IDENTITY = "identity.json"

@@ -20,10 +20,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from storage.artifacts import atomic_write_json, atomic_write_text
-
 from flows.errors import RunLockedError
 from flows.process import GRACE_SECONDS, boot_id, end_group, start_ticks
+from storage.artifacts import atomic_write_json, atomic_write_text
 
 RUNNING = "running"
 DONE = "done"

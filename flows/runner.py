@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from storage.artifacts import atomic_write_json, read_done
-
 from flows.child import MARK, Request
 from flows.errors import (
     CRASHED_BY_SIGNAL,
@@ -34,6 +32,7 @@ from flows.process import Ended, boot_id, run_child, start_ticks
 from flows.progress import ProgressReport, clock
 from flows.run_folder import DONE, FAILED, RUNNING, RunFolder, StepState, utc_now
 from flows.run_folder import STOPPED as STATE_STOPPED
+from storage.artifacts import atomic_write_json, read_done
 
 HEARTBEAT_SECONDS = 5.0
 ALREADY_DONE = "already done"

@@ -10,9 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.artifacts import atomic_write_text
-
 from flows.progress import SILENT, Progress
+from storage.artifacts import atomic_write_text
 from storage.errors import RecordError
 
 VERSION = 1

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from storage.artifacts import read_done
 
 from flows.errors import CancelledError, StageFailedError
 from flows.identity import IDENTITY
 from flows.runner import ALREADY_DONE
 from flows.schedule import Resources
+from storage.artifacts import read_done
 from tests.builders_flows import Watched, is_alive, make_execution, make_step, python_environment
 
 
