@@ -4,7 +4,7 @@ Letters: N regions of one image, K attributes kept per region, D feature width.
 Boxes are x1, y1, x2, y2 in pixels of the original image; x2 and y2 lie inside the box.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -194,4 +194,5 @@ class Annotations:
     captions: tuple[CaptionAnnotation, ...] = ()
     questions: tuple[QuestionAnnotation, ...] = ()
     pairs: tuple[ImagePairAnnotation, ...] = ()
-    quarantined: tuple[Quarantined, ...] = field(default=())
+    objects: tuple[ImageObjects, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
