@@ -1,0 +1,25 @@
+"""What can go wrong in this room; each error is one line: what, where, how to mend."""
+
+
+class OscarCoreError(Exception):
+    """Base of all errors of this room."""
+
+
+class ModelConfigError(OscarCoreError):
+    """A model's settings contradict one another."""
+
+
+class VocabularyError(OscarCoreError):
+    """A vocabulary file cannot be read, or lacks one of the five special tokens."""
+
+
+class PackingError(OscarCoreError):
+    """Text or regions cannot be laid out as asked (empty batch, feature width, lengths)."""
+
+
+class WeightsError(OscarCoreError):
+    """Stored weights do not fit the model: a tensor is missing, left over or of another shape."""
+
+
+class GenerationError(OscarCoreError):
+    """Sentences cannot be generated with these settings."""
