@@ -1,0 +1,39 @@
+"""Stored regions -> the rows that the model reads: appearance and six box numbers.
+
+Letters: N regions, D appearance width, F = D + 6.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oscar_core.errors import PackingError
+from storage.records import HEIGHT_FIRST, WIDTH_FIRST, ImageRegions
+
+
+def region_inputs(regions: ImageRegions, geometry: str = WIDTH_FIRST) -> NDArray[np.float32]:
+    """Append x1/W, y1/H, x2/W, y2/H, w/W, h/H to each region's feature; w = x2 - x1.
+
+    Args:
+        regions: What the detector saw; order is kept.
+        geometry: `WIDTH_FIRST` as above, or `HEIGHT_FIRST` with the last two exchanged.
+
+    Returns:
+        (N, F) float32.
+
+    Raises:
+        PackingError: `geometry` is neither.
+
+    Source: microsoft/Oscar issue 10; the order of the last two: `storage.records`.
+    """
+    if geometry not in (WIDTH_FIRST, HEIGHT_FIRST):
+        raise PackingError(
+            f"region geometry {geometry!r} is not known; use {WIDTH_FIRST!r} or {HEIGHT_FIRST!r}"
+        )
+    size = np.array([regions.width, regions.height], dtype=np.float32)
+    boxes = regions.boxes.astype(np.float32)
+    top_left, bottom_right = boxes[:, :2] / size, boxes[:, 2:] / size
+    extent = (boxes[:, 2:] - boxes[:, :2]) / size
+    if geometry == HEIGHT_FIRST:
+        extent = extent[:, ::-1]
+    columns = [regions.features.astype(np.float32), top_left, bottom_right, extent]
+    return np.ascontiguousarray(np.concatenate(columns, axis=1), dtype=np.float32)
