@@ -1,6 +1,7 @@
 """Who a step is: the fingerprint of its stage, version, config, inputs and outside files.
 
-Every `Path` in a stage's config is an outside file or folder: its content counts, not its name.
+Every `Path` in a config or among the inputs is an outside file or folder: its content counts, not
+its name.
 No clocks, no places: the same work elsewhere and later has the same fingerprint.
 """
 
@@ -163,15 +164,11 @@ def _prepare_step(
     inputs: dict[str, Path | Mapping[str, Path]] = {}
     input_fingerprints: dict[str, str] = {}
     for name, reference in step.inputs.items():
-        source = source_of(reference, plan.names)
-        earlier = before[source.step]
-        if source.output and source.output not in earlier.outputs:
-            raise PlanError(
-                f"step {step.name!r}: {source.step!r} has no output {source.output!r}, only "
-                f"{', '.join(earlier.outputs)}"
-            )
-        place = earlier.outputs[source.output] if source.output else earlier.folder
-        input_fingerprints[name] = f"{earlier.fingerprint}/{source.output}"
+        if isinstance(reference, Path):
+            place = reference
+            outside[name] = book.digest(reference, f"{step.name}.{name}")
+        else:
+            place, input_fingerprints[name] = _taken(step, reference, plan, before)
         group, _, member = name.partition(":")
         if member:
             inputs[group] = {**_mapping(inputs.get(group)), member: place}
@@ -200,6 +197,24 @@ def _prepare_step(
         done=done,
         why="done" if done is not None else _why(step.name, folder, run, identity),
     )
+
+
+def _taken(
+    step: Step, reference: str, plan: Plan, before: Mapping[str, PreparedStep]
+) -> tuple[Path, str]:
+    """Where an earlier step's output lies, and who it is."""
+    source = source_of(reference, plan.names)
+    earlier = before[source.step]
+    if source.output and source.output not in earlier.outputs:
+        raise PlanError(
+            f"step {step.name!r}: {source.step!r} has no output {source.output!r}, only "
+            f"{', '.join(earlier.outputs)}"
+        )
+    place = earlier.outputs[source.output] if source.output else earlier.folder
+    mark = f"{earlier.fingerprint}/{source.output}"
+    if source.inside:
+        return place / source.inside, f"{mark}/{source.inside}"
+    return place, mark
 
 
 def _why(step: str, folder: Path, run: RunFolder, identity: Mapping[str, object]) -> str:

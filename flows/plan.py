@@ -1,11 +1,13 @@
 """The order of things as data: steps, what each takes from which, and what may run side by side.
 
-A step's input reads `step.output` (a folder or file in the other step's folder) or `step` (that
-whole folder). Nothing here starts or reads anything.
+A step's input reads `step.output` (a folder or file in the other step's folder), `step` (that
+whole folder), either with `/name/below` behind it, or is a `Path` from outside the run. Nothing
+here starts or reads anything.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from flows.errors import PlanError
 
@@ -17,7 +19,8 @@ class Step:
     name:          unique in the plan; its folder is named after it
     stage:         module of `flows.stages`, or a full dotted module name
     config:        an instance of the stage's `Config`
-    inputs:        input name -> `step.output` or `step`; `group:name` fills a mapping
+    inputs:        input name -> `step.output`, `step`, or a file or folder from outside, which
+                   counts by its content; `group:name` fills a mapping
     after:         steps that must be over first though nothing is taken from them
     limit_seconds: the child is killed when it works longer; None for no limit
     """
@@ -25,17 +28,22 @@ class Step:
     name: str
     stage: str
     config: object
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str | Path] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     limit_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where an input comes from: a step and one of its outputs, "" for its whole folder."""
+    """Where an input comes from.
+
+    output: one of the step's outputs, "" for its whole folder
+    inside: path below that, "" for all of it
+    """
 
     step: str
     output: str
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +106,20 @@ class Plan:
 
 
 def source_of(reference: str, names: tuple[str, ...]) -> Source:
-    """Split `step.output`; step names may hold dots themselves.
+    """Split `step.output/inside`; step names may hold dots, but no slash.
 
     Raises:
         PlanError: No step of that name.
     """
-    if reference in names:
-        return Source(step=reference, output="")
-    step, _, output = reference.rpartition(".")
+    head, _, inside = reference.partition("/")
+    if head in names:
+        return Source(step=head, output="", inside=inside)
+    step, _, output = head.rpartition(".")
     if step not in names:
         raise PlanError(f"input {reference!r} names no step; there are {', '.join(names)}")
-    return Source(step=step, output=output)
+    return Source(step=step, output=output, inside=inside)
 
 
 def _needs(step: Step, names: tuple[str, ...]) -> frozenset[str]:
-    taken = {source_of(reference, names).step for reference in step.inputs.values()}
-    return frozenset(taken | set(step.after))
+    references = [each for each in step.inputs.values() if isinstance(each, str)]
+    return frozenset({source_of(each, names).step for each in references} | set(step.after))
