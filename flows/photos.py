@@ -15,7 +15,9 @@ from storage.records import ImageSource
 LIST_NAME = "images.jsonl"
 
 
-def write_photos(folder: Path, photos: Mapping[str, Sequence[ImageSource]], roots: Mapping[str, Path]) -> None:
+def write_photos(
+    folder: Path, photos: Mapping[str, Sequence[ImageSource]], roots: Mapping[str, Path]
+) -> None:
     """Write the list, one photo a line.
 
     Args:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.resources import as_file, files
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,9 @@ def draw_regions(pixels: NDArray[np.uint8], labels: Sequence[Label]) -> Image.Im
     draw = ImageDraw.Draw(photo)
     scaled = [tuple(edge * scale for edge in label.box) for label in labels]
     for number, box in enumerate(scaled):
-        draw.rectangle(box, outline=_COLOURS[number % len(_COLOURS)], width=max(2, font.size // 8))
+        draw.rectangle(
+            box, outline=_COLOURS[number % len(_COLOURS)], width=max(2, int(font.size) // 8)
+        )
     taken: list[tuple[float, float, float, float]] = []
     for number, (label, box) in enumerate(zip(labels, scaled, strict=True)):
         left, top, right, bottom = draw.textbbox((0, 0), label.text, font=font)
@@ -54,8 +56,8 @@ def draw_regions(pixels: NDArray[np.uint8], labels: Sequence[Label]) -> Image.Im
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """Noto Sans CJK (SIL Open Font License), as shipped by the package `manimgx-fonts-cjk`."""
-    with files("manimgx_fonts_cjk").joinpath("NotoSansCJK-VF.otf.ttc").open("rb") as stream:
-        font = ImageFont.truetype(stream, size, index=2)  # face 2 of the collection: Chinese
+    with as_file(files("manimgx_fonts_cjk").joinpath("NotoSansCJK-VF.otf.ttc")) as path:
+        font = ImageFont.truetype(path, size, index=2)  # face 2 of the collection: Chinese
     font.set_variation_by_name("Medium")
     return font
 

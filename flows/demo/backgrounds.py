@@ -6,6 +6,7 @@ Letters: H, W height and width of the scene in pixels. Colours are float32 RGB i
 import colorsys
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ def _pastel(
     return np.array([red, green, blue], dtype=np.float32) * 255
 
 
-def _blend(low: _Canvas, high: _Canvas, weight: _Canvas) -> _Canvas:
+def _blend(low: _Canvas, high: _Canvas, weight: NDArray[np.floating[Any]]) -> _Canvas:
     """Mix two colours by a (H, W) or (H, 1) weight in [0, 1]."""
     return np.asarray(low + (high - low) * weight[..., None], dtype=np.float32)
 

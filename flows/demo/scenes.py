@@ -122,7 +122,8 @@ def render(scene: Scene) -> NDArray[np.uint8]:
     for placed in sorted(scene.objects, key=lambda placed: placed.box[3]):
         _drop_shadow(canvas, placed)
         _paint(canvas, placed)
-    return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+    painted: NDArray[np.uint8] = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
+    return painted
 
 
 def _draw_sizes(rng: np.random.Generator, num: int) -> list[str]:

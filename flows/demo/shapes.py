@@ -213,7 +213,9 @@ def cut_out(outline: Outline) -> CutOut:
     pen = _Pen(outline)
     _PAINTERS[outline.class_name](pen)
     small = {name: layer.reduce(_OVERSAMPLING) for name, layer in pen.layers.items()}
-    arrays = {name: np.asarray(layer, dtype=np.float32) / 255 for name, layer in small.items()}
+    arrays: dict[str, NDArray[np.float32]] = {
+        name: np.asarray(layer, dtype=np.float32) / np.float32(255) for name, layer in small.items()
+    }
     return CutOut(**arrays)
 
 

@@ -75,6 +75,10 @@ def write_demo(
 
     Args:
         folder: Made if absent; files of an earlier call are overwritten.
+        seed: Of everything random.
+        num_train: Pictures of the training split.
+        num_val: Pictures of the validation split.
+        num_test: Pictures of the test split.
         workers: Processes that render; 1 renders in this process.
         on_image: Told (done, total) as pictures are finished.
     """
@@ -128,8 +132,8 @@ def _write_annotations(folder: Path, split: str, pictures: Sequence[Pictured]) -
         f"v2_scenes_{split}_annotations": layouts.vqa_annotations(pictures, split),
         f"{split}_balanced_questions": layouts.gqa_questions(pictures),
     }
-    for stem, content in layouts.visual_genome(pictures).items():
-        contents[f"visual_genome/{split}/{stem}"] = content
+    for stem, rows in layouts.visual_genome(pictures).items():
+        contents[f"visual_genome/{split}/{stem}"] = rows
     for stem, content in contents.items():
         _write_json(folder / f"{stem}.json", content)
 

@@ -6,12 +6,12 @@ Parameters are names and paths; no cache, no persisted results (specs/orchestrat
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.errors import FlowError
 from flows.runner import StepResult
@@ -28,8 +28,10 @@ def run_with_prefect(execution: Execution, *, name: str) -> dict[str, StepResult
     Raises:
         FlowError: A step failed or the run was stopped.
     """
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(
-        max_workers=execution.resources.parallel
+    # Prefect declares `task_runner` for one exact kind of future; its own runner has another.
+    runner = cast(
+        "TaskRunner[PrefectFuture[Any]]",
+        ThreadPoolTaskRunner(max_workers=execution.resources.parallel),
     )
 
     @flow(
