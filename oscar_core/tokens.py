@@ -17,7 +17,7 @@ from storage.artifacts import atomic_write_text
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 LONGEST_WORD = 100
-"""A longer word is [UNK] as a whole, in characters; `pt/tokenization_bert.py:WordpieceTokenizer`."""
+"""Characters; a longer word is [UNK] as a whole. `pt/tokenization_bert.py:WordpieceTokenizer`."""
 
 _REMEMBERED_TEXTS = 1 << 17
 _SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIAL_TOKENS)) + ")")
@@ -93,7 +93,7 @@ class Tokenizer:
         return tokens
 
     def ids(self, text: str) -> list[int]:
-        """Ids of the wordpieces of a text, without [CLS] and [SEP]; remembered for the next time."""
+        """Ids of the wordpieces of a text, without [CLS] and [SEP]; kept for the next time."""
         known = self._ids_by_text.get(text)
         if known is None:
             known = tuple(self.token_ids(self.tokenize(text)))
