@@ -23,3 +23,11 @@ class WeightsError(OscarCoreError):
 
 class GenerationError(OscarCoreError):
     """Sentences cannot be generated with these settings."""
+
+
+class TaskError(OscarCoreError):
+    """A task is unknown, has no examples, or its settings contradict one another."""
+
+
+class TrainingError(OscarCoreError):
+    """A training cannot go on: the loss is not finite, or a checkpoint does not fit."""

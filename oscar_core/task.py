@@ -1,0 +1,181 @@
+"""What the one training loop, prediction and scoring know of a task.
+
+A task is a folder under `oscar_core/tasks/` with one file a verb; its `__init__.py` holds `TASK`.
+Naming a task imports no torch: a verb's file is imported when the verb is first used.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from oscar_core.config import OscarConfig
+from oscar_core.errors import TaskError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from oscar_core.tokens import Tokenizer
+    from storage.library import Library
+
+CONTROLS = ("", "shuffled", "features_shuffled")
+"""Which pictures a prediction saw. "": the right ones; "shuffled": regions and tags of another
+image; "features_shuffled": regions of another image, tags kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What a model knows besides its weights; stored beside them.
+
+    answers: of a classifier, in the order of its outputs; () elsewhere
+    """
+
+    tokenizer: "Tokenizer"
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What one batch costs.
+
+    total: () float32, differentiable
+    parts: name -> () float32 without gradient, for the loss curves
+    """
+
+    total: "Tensor"
+    parts: Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """values: metric name -> fraction (CIDEr 0..10); versions: what computed them."""
+
+    values: Mapping[str, float]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Some examples and how much of every batch they make.
+
+    indices: of the examples, not empty
+    share:   relative to the other groups of the phase
+    """
+
+    indices: Sequence[int]
+    share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of training on some of the examples.
+
+    max_steps:   None: until the end of the training
+    goal:        ends the phase once this share of the `probe` examples is answered rightly;
+                 None: only the number of steps ends it
+    check_every: [steps] between two looks at the probe
+    probe:       indices of examples that no group of any phase holds
+    """
+
+    name: str
+    groups: tuple[Group, ...]
+    max_steps: int | None = None
+    goal: float | None = None
+    check_every: int = 20
+    probe: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task: its name, its settings, and its verbs by file.
+
+    `Any` stands for the task's own `Config`, `Example`, batch and `Prediction`, which nobody
+    outside its folder looks into.
+    """
+
+    name: str
+    config: type[Any]
+    package: str
+
+    def texts(self, config: Any, library: "Library") -> Iterator[str]:
+        """Every training text that the vocabulary should cover (`dataset.py`)."""
+        return cast(Iterator[str], self._verb("dataset", "texts")(config, library))
+
+    def answers(self, config: Any, library: "Library") -> tuple[str, ...]:
+        """The answers a classifier chooses from; () where the task has none (`dataset.py`)."""
+        return cast(tuple[str, ...], self._verb("dataset", "answers")(config, library))
+
+    def examples(self, config: Any, library: "Library", split: str) -> Sequence[Any]:
+        """Words and numpy, one a training example or prediction (`dataset.py`).
+
+        Raises:
+            TaskError: There is none.
+        """
+        return cast(Sequence[Any], self._verb("dataset", "examples")(config, library, split))
+
+    def phases(self, config: Any, examples: Sequence[Any]) -> tuple[Phase, ...]:
+        """The stretches of a training, in order (`dataset.py`)."""
+        return cast(tuple[Phase, ...], self._verb("dataset", "phases")(config, examples))
+
+    def collate(
+        self,
+        config: Any,
+        knowledge: Knowledge,
+        examples: Sequence[Any],
+        generators: "Sequence[np.random.Generator] | None",
+    ) -> Any:
+        """Tensors of some examples (`collate.py`).
+
+        Args:
+            config: The task's settings.
+            knowledge: Vocabulary and answers.
+            examples: At least one.
+            generators: The random source of each example; None for prediction, without dice.
+        """
+        return self._verb("collate", "collate")(config, knowledge, examples, generators)
+
+    def build_model(self, config: Any, knowledge: Knowledge, encoder: OscarConfig) -> "nn.Module":
+        """Encoder and head with new weights (`head.py`)."""
+        return cast("nn.Module", self._verb("head", "build_model")(config, knowledge, encoder))
+
+    def losses(self, config: Any, model: "nn.Module", batch: Any) -> Losses:
+        """What a training batch costs (`train.py`)."""
+        return cast(Losses, self._verb("train", "losses")(config, model, batch))
+
+    def num_right(self, config: Any, model: "nn.Module", batch: Any) -> tuple[int, int]:
+        """(right, asked) over a probe batch of a phase with a goal (`train.py`)."""
+        return cast(tuple[int, int], self._verb("train", "num_right")(config, model, batch))
+
+    def predict(
+        self, config: Any, knowledge: Knowledge, model: "nn.Module", batch: Any
+    ) -> list[Any]:
+        """One `Prediction` an example of a prediction batch (`predict.py`)."""
+        return cast(list[Any], self._verb("predict", "predict")(config, knowledge, model, batch))
+
+    def score(
+        self, config: Any, predictions: Mapping[str, Sequence[Any]], library: "Library", split: str
+    ) -> Scores:
+        """Judge predictions by control; a control's names end in `_<control>` (`score.py`)."""
+        return cast(Scores, self._verb("score", "score")(config, predictions, library, split))
+
+    def _verb(self, file: str, name: str) -> Callable[..., Any]:
+        return cast(Callable[..., Any], getattr(import_module(f"{self.package}.{file}"), name))
+
+
+def task_names() -> list[str]:
+    """The folders under `oscar_core/tasks/`."""
+    folder = Path(__file__).parent / "tasks"
+    return sorted(path.parent.name for path in folder.glob("*/__init__.py"))
+
+
+def load_task(name: str) -> Task:
+    """Find a task by the name of its folder.
+
+    Raises:
+        TaskError: There is no such task.
+    """
+    if name not in task_names():
+        raise TaskError(f"task {name!r} is not known; choose one of {', '.join(task_names())}")
+    return cast(Task, import_module(f"oscar_core.tasks.{name}").TASK)

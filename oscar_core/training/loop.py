@@ -1,0 +1,221 @@
+"""The one training loop, for every task."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from oscar_core.errors import TrainingError
+from oscar_core.task import Knowledge, Phase, Task
+from oscar_core.training.checkpoints import Place, load_checkpoint, save_checkpoint
+from oscar_core.training.config import TrainingConfig
+from oscar_core.training.optimiser import PublishedAdamW, build_optimiser
+from oscar_core.training.order import Drawn, Order
+from oscar_core.training.schedule import rate_factor
+from oscar_core.training.seeds import example_generator, seed_dropout
+from storage.artifacts import atomic_write_text
+
+_PROBE_SEED = 0x9E3779B9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One update. losses: "total" and the task's parts."""
+
+    step: int
+    num_steps: int
+    phase: str
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSummary:
+    """A finished training.
+
+    num_examples: it chose from
+    final_loss:   mean total of the last tenth of the updates
+    phase_steps:  phase -> updates it took
+    resumed_at:   updates that earlier, interrupted processes had done
+    """
+
+    steps: int
+    num_examples: int
+    final_loss: float
+    phase_steps: dict[str, int]
+    resumed_at: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What is to be learned: the task, its settings, its material."""
+
+    task: Task
+    config: Any
+    knowledge: Knowledge
+    examples: Sequence[Any]
+    phases: tuple[Phase, ...]
+    identity: str
+
+
+class LossLog:
+    """`losses.jsonl`: one object an update; a resumed training drops what it will do again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: list[dict[str, float]] = []
+
+    def keep_until(self, step: int) -> None:
+        """Read what is there and forget the updates after `step`."""
+        lines = []
+        if self._path.exists():
+            # a killed process may leave half a line at the end
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [json.loads(line) for line in lines if line.endswith("\n")]
+        self.rows = [row for row in whole if row["step"] <= step]
+        atomic_write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def add(self, report: StepReport) -> None:
+        """Append an update."""
+        row = {"step": report.step} | {name: round(v, 5) for name, v in report.losses.items()}
+        self.rows.append(row)
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+def train(
+    lesson: Lesson,
+    training: TrainingConfig,
+    model: nn.Module,
+    *,
+    checkpoints: Path,
+    losses: Path,
+    on_step: Callable[[StepReport], None],
+) -> TrainSummary:
+    """Train a model in place, from its last checkpoint if there is one.
+
+    An interrupted and resumed training ends with bitwise the same weights as an unbroken one
+    (same machine and threads): order, dice and dropout follow from seed and place alone.
+
+    Raises:
+        TrainingError: The loss is not finite, or a checkpoint does not fit.
+    """
+    started = time.monotonic()
+    accelerator = Accelerator(gradient_accumulation_steps=training.accumulation)
+    optimiser = build_optimiser(model, training)
+    at = load_checkpoint(checkpoints, model, optimiser, lesson.identity)
+    resumed_at = at.step
+    log = LossLog(losses)
+    log.keep_until(at.step)
+    trained, stepper = accelerator.prepare(model, optimiser)
+    num_steps = training.num_steps(len(lesson.examples))
+    order = Order(lesson.phases, batch_size=training.batch_size, seed=training.seed)
+    phase_steps = {phase.name: 0 for phase in lesson.phases}
+    while at.step < num_steps:
+        at = _enter_phase(lesson, training, trained, at)
+        phase = lesson.phases[at.phase]
+        rate = training.learning_rate * rate_factor(training, at.step, num_steps)
+        for group in stepper.param_groups:
+            group["lr"] = rate
+        seed_dropout(training.seed, at.step, accelerator.process_index)
+        drawn = order.batch(at.phase, at.step - at.phase_start)
+        values = _update(lesson, training, accelerator, trained, stepper, drawn)
+        at = replace(at, step=at.step + 1)
+        phase_steps[phase.name] = at.step - at.phase_start
+        report = StepReport(step=at.step, num_steps=num_steps, phase=phase.name, losses=values)
+        if not math.isfinite(values["total"]):
+            raise TrainingError(f"update {at.step}: the loss is {values['total']}; lower the rate")
+        if accelerator.is_main_process:
+            log.add(report)
+            on_step(report)
+            is_due = training.checkpoint_every and at.step % training.checkpoint_every == 0
+            if is_due and at.step < num_steps:
+                save_checkpoint(checkpoints, model, optimiser, at)
+    return TrainSummary(
+        steps=num_steps,
+        num_examples=len(lesson.examples),
+        final_loss=_final_loss(log.rows),
+        phase_steps=phase_steps,
+        resumed_at=resumed_at,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _update(
+    lesson: Lesson,
+    training: TrainingConfig,
+    accelerator: Accelerator,
+    model: nn.Module,
+    stepper: PublishedAdamW,
+    drawn: Sequence[Drawn],
+) -> dict[str, float]:
+    """One update on one batch, in parts if so configured; clipped once (specs/oscar.md Q6)."""
+    model.train()
+    mine = drawn[accelerator.process_index :: accelerator.num_processes]
+    parts = [mine[place :: training.accumulation] for place in range(training.accumulation)]
+    parts = [part for part in parts if part]
+    values: dict[str, float] = {}
+    for number, part in enumerate(parts):
+        is_last = number == len(parts) - 1
+        waits: AbstractContextManager[Any] = (
+            nullcontext() if is_last else accelerator.no_sync(model)
+        )
+        with waits:
+            examples = [lesson.examples[each.index] for each in part]
+            generators = [
+                example_generator(training.seed, each.epoch, each.index) for each in part
+            ]
+            batch = lesson.task.collate(lesson.config, lesson.knowledge, examples, generators)
+            found = lesson.task.losses(lesson.config, model, batch.to(accelerator.device))
+            # Accelerate divides by the accumulation it was told of
+            accelerator.backward(found.total * (training.accumulation / len(parts)))
+        for name, value in {"total": found.total.detach(), **found.parts}.items():
+            values[name] = values.get(name, 0.0) + float(value) / len(parts)
+    if training.max_gradient_norm > 0:
+        accelerator.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
+    stepper.step()
+    stepper.zero_grad()
+    return values
+
+
+def _enter_phase(lesson: Lesson, training: TrainingConfig, model: nn.Module, at: Place) -> Place:
+    """Go to the next phase if this one has had its steps or reached its goal."""
+    phase = lesson.phases[at.phase]
+    done = at.step - at.phase_start
+    if at.phase == len(lesson.phases) - 1 or done == 0:
+        return at
+    is_over = phase.max_steps is not None and done >= phase.max_steps
+    if not is_over and phase.goal is not None and done % phase.check_every == 0:
+        is_over = probe(lesson, training, model, phase.probe) >= phase.goal
+    return replace(at, phase=at.phase + 1, phase_start=at.step) if is_over else at
+
+
+@torch.no_grad()
+def probe(
+    lesson: Lesson, training: TrainingConfig, model: nn.Module, indices: Sequence[int]
+) -> float:
+    """Share of probe examples answered rightly; always the same dice."""
+    model.eval()
+    right = asked = 0
+    device = next(model.parameters()).device
+    for start in range(0, len(indices), training.batch_size):
+        part = indices[start : start + training.batch_size]
+        generators = [example_generator(_PROBE_SEED, 0, index) for index in part]
+        examples = [lesson.examples[index] for index in part]
+        batch = lesson.task.collate(lesson.config, lesson.knowledge, examples, generators)
+        found = lesson.task.num_right(lesson.config, model, batch.to(device))
+        right, asked = right + found[0], asked + found[1]
+    return right / max(1, asked)
+
+
+def _final_loss(rows: Sequence[dict[str, float]]) -> float:
+    last = rows[-max(1, len(rows) // 10) :]
+    return round(sum(row["total"] for row in last) / max(1, len(last)), 5)
