@@ -82,6 +82,16 @@ class SceneTexts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColourPhrase:
+    """An object with its colour as a caption says it; start, end: place in the text."""
+
+    start: int
+    end: int
+    colour: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Named:
     """One object as one caption names it."""
 
@@ -100,6 +110,19 @@ def scene_texts(scene: Scene) -> SceneTexts:
     )
 
 
+def find_colour_phrases(text: str) -> list[ColourPhrase]:
+    """Find the object-with-colour phrases of a Chinese caption without blanks."""
+    return [
+        ColourPhrase(
+            start=found.start(),
+            end=found.end(),
+            colour=_COLOUR_EN[found[1]],
+            class_name=_CLASS_EN[found[2]],
+        )
+        for found in _PHRASE.finditer(text)
+    ]
+
+
 def colour_phrases(caption: str) -> list[tuple[str, str]]:
     """Find the object-with-colour phrases of a Chinese caption, imperfect ones included.
 
@@ -108,7 +131,7 @@ def colour_phrases(caption: str) -> list[tuple[str, str]]:
         and an object without a colour give nothing.
     """
     text = re.sub(r"\s+", "", caption)
-    return [(_COLOUR_EN[colour], _CLASS_EN[noun]) for colour, noun in _PHRASE.findall(text)]
+    return [(found.colour, found.class_name) for found in find_colour_phrases(text)]
 
 
 def colour_precision(
