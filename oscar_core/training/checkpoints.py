@@ -26,16 +26,24 @@ _MOMENTS = ("mean", "square")
 class Place:
     """How far a training is; the order of examples and all dice follow from it.
 
-    identity:    of the settings and examples; another training's checkpoint does not fit
-    step:        updates done
-    phase:       number of the phase under way
-    phase_start: `step` at which it began
+    identity:     of the settings and examples; another training's checkpoint does not fit
+    step:         updates done
+    phase_starts: `step` at which each phase so far began
     """
 
     identity: str
     step: int = 0
-    phase: int = 0
-    phase_start: int = 0
+    phase_starts: tuple[int, ...] = (0,)
+
+    @property
+    def phase(self) -> int:
+        """Number of the phase under way."""
+        return len(self.phase_starts) - 1
+
+    @property
+    def phase_start(self) -> int:
+        """`step` at which it began."""
+        return self.phase_starts[-1]
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimiser: PublishedAdamW, at: Place) -> Path:
@@ -117,6 +125,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Place, dict[str, int]]:
         with safe_open(path, framework="pt") as stream:
             state = json.loads(stream.metadata()[_STATE])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        return tensors, Place(**state["place"]), state["ages"]
+        place = state["place"] | {"phase_starts": tuple(state["place"]["phase_starts"])}
+        return tensors, Place(**place), state["ages"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: damaged ({error}); delete it to start anew") from error

@@ -35,20 +35,25 @@ class StepReport:
     phase: str
     losses: dict[str, float]
 
+    @property
+    def total(self) -> float:
+        """What was minimised."""
+        return self.losses["total"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSummary:
     """A finished training.
 
     num_examples: it chose from
-    final_loss:   mean total of the last tenth of the updates
+    last_loss:    mean total of the last tenth of the updates
     phase_steps:  phase -> updates it took
     resumed_at:   updates that earlier, interrupted processes had done
     """
 
-    steps: int
+    num_steps: int
     num_examples: int
-    final_loss: float
+    last_loss: float
     phase_steps: dict[str, int]
     resumed_at: int
     seconds: float
@@ -118,7 +123,6 @@ def train(
     trained, stepper = accelerator.prepare(model, optimiser)
     num_steps = training.num_steps(len(lesson.examples))
     order = Order(lesson.phases, batch_size=training.batch_size, seed=training.seed)
-    phase_steps = {phase.name: 0 for phase in lesson.phases}
     while at.step < num_steps:
         at = _enter_phase(lesson, training, trained, at)
         phase = lesson.phases[at.phase]
@@ -129,7 +133,6 @@ def train(
         drawn = order.batch(at.phase, at.step - at.phase_start)
         values = _update(lesson, training, accelerator, trained, stepper, drawn)
         at = replace(at, step=at.step + 1)
-        phase_steps[phase.name] = at.step - at.phase_start
         report = StepReport(step=at.step, num_steps=num_steps, phase=phase.name, losses=values)
         if not math.isfinite(values["total"]):
             raise TrainingError(f"update {at.step}: the loss is {values['total']}; lower the rate")
@@ -140,10 +143,10 @@ def train(
             if is_due and at.step < num_steps:
                 save_checkpoint(checkpoints, model, optimiser, at)
     return TrainSummary(
-        steps=num_steps,
+        num_steps=num_steps,
         num_examples=len(lesson.examples),
-        final_loss=_final_loss(log.rows),
-        phase_steps=phase_steps,
+        last_loss=_last_loss(log.rows),
+        phase_steps=_phase_steps(lesson.phases, at),
         resumed_at=resumed_at,
         seconds=round(time.monotonic() - started, 2),
     )
@@ -195,7 +198,7 @@ def _enter_phase(lesson: Lesson, training: TrainingConfig, model: nn.Module, at:
     is_over = phase.max_steps is not None and done >= phase.max_steps
     if not is_over and phase.goal is not None and done % phase.check_every == 0:
         is_over = probe(lesson, training, model, phase.probe) >= phase.goal
-    return replace(at, phase=at.phase + 1, phase_start=at.step) if is_over else at
+    return replace(at, phase_starts=(*at.phase_starts, at.step)) if is_over else at
 
 
 @torch.no_grad()
@@ -216,6 +219,12 @@ def probe(
     return right / max(1, asked)
 
 
-def _final_loss(rows: Sequence[dict[str, float]]) -> float:
+def _phase_steps(phases: Sequence[Phase], at: Place) -> dict[str, int]:
+    ends = [*at.phase_starts[1:], at.step]
+    begun = zip(at.phase_starts, ends, strict=True)
+    return {phases[number].name: end - start for number, (start, end) in enumerate(begun)}
+
+
+def _last_loss(rows: Sequence[dict[str, float]]) -> float:
     last = rows[-max(1, len(rows) // 10) :]
     return round(sum(row["total"] for row in last) / max(1, len(last)), 5)
