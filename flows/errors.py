@@ -31,6 +31,10 @@ class MissingModelError(FlowError):
     """A command needs a trained model and the folder it was given holds none."""
 
 
+class OrchestratorError(FlowError):
+    """Prefect's server does not answer or refuses; the steps themselves are not to blame."""
+
+
 class StageFailedError(FlowError):
     """A stage ended without finishing.
 

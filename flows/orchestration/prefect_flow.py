@@ -8,12 +8,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.errors import FlowError
+from flows.errors import FlowError, OrchestratorError
+from flows.orchestration.settings import has_server
 from flows.runner import StepResult
 from flows.schedule import Execution, run_plan
 
@@ -27,6 +30,7 @@ def run_with_prefect(execution: Execution, *, name: str) -> dict[str, StepResult
 
     Raises:
         FlowError: A step failed or the run was stopped.
+        OrchestratorError: Prefect's server cannot be reached.
     """
     # Prefect declares `task_runner` for one exact kind of future; its own runner has another.
     runner = cast(
@@ -44,8 +48,20 @@ def run_with_prefect(execution: Execution, *, name: str) -> dict[str, StepResult
         results.update(_Tasks(execution, run).run())
 
     results: dict[str, StepResult] = {}
-    pipeline(str(execution.run.path))
+    try:
+        pipeline(str(execution.run.path))
+    except (RuntimeError, PrefectException, httpx.HTTPError) as error:
+        raise OrchestratorError(_in_one_line(error)) from error
     return results
+
+
+def _in_one_line(error: Exception) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if has_server():
+        remedy = "start the server of PREFECT_API_URL, unset it for the embedded one"
+    else:
+        remedy = "the embedded server would not start: run the same command again"
+    return f"Prefect: {said[:300]}; {remedy}, or add --no-prefect"
 
 
 class _Tasks:

@@ -1,0 +1,188 @@
+"""The plan under Prefect: embedded server, a named server, failures, and the end by a signal.
+
+Each run is a process of its own, as the command line starts it; one server serves them all.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from flows.orchestration import database
+from flows.orchestration.settings import DEFAULTS
+from tests.builders_flows import PYTHON, ROOT, is_alive, python_environment, until
+
+pytestmark = pytest.mark.prefect
+STEPS = ["first", "last", "left", "right"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server on loopback; its API address."""
+    home = tmp_path_factory.mktemp("prefect")
+    database.provide(home)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [PYTHON, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port"]
+    process = subprocess.Popen(
+        [*command, str(port)],
+        env=_environment(PREFECT_HOME=str(home)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}/api"
+    try:
+        until(lambda: process.poll() is not None or _answers(f"{address}/health"), seconds=120)
+        assert process.poll() is None, "the server did not start"
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def test_the_embedded_server_needs_nothing_and_says_nothing(tmp_path: Path) -> None:
+    ended = _run(tmp_path / "run", "write")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == dict.fromkeys(STEPS, "done")
+    assert ended.stderr == ""
+    assert (tmp_path / ".prefect" / "prefect.db").is_file()
+    assert sorted(path.parent.name[:-13] for path in tmp_path.glob("run/*/DONE.json")) == STEPS
+
+
+def test_a_named_server_sees_every_step(server: str, tmp_path: Path) -> None:
+    ended = _run(tmp_path / "seen", "write", PREFECT_API_URL=server)
+    assert ended.returncode == 0, ended.stderr
+    assert _flow_state(server, "seen") == "Completed"
+    states = _task_states(server, "seen")
+    assert states == dict.fromkeys(STEPS, "Completed")
+    assert not (tmp_path / ".prefect" / "prefect.db").exists()
+    again = _run(tmp_path / "seen", "write", PREFECT_API_URL=server)
+    assert json.loads(again.stdout) == dict.fromkeys(STEPS, "already done")
+
+
+def test_a_failed_step_is_one_line_and_fails_the_flow(server: str, tmp_path: Path) -> None:
+    ended = _run(tmp_path / "failed", "bad", PREFECT_API_URL=server)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: right: row 3 of captions.json: no text; remove the row\n"
+    assert list(tmp_path.glob("failed/left-*/DONE.json"))
+    assert _flow_state(server, "failed") == "Failed"
+    states = _task_states(server, "failed")
+    assert states["right"] == "Failed"
+    assert "last" not in states
+
+
+def test_sigterm_ends_the_flow_and_its_children(server: str, tmp_path: Path) -> None:
+    run = _start(tmp_path / "ended", "hang", PREFECT_API_URL=server)
+    try:
+        until(lambda: bool(list(tmp_path.glob("ended/right-*/pids"))), seconds=60)
+        pids = next(tmp_path.glob("ended/right-*/pids")).read_text().split()
+        assert all(is_alive(int(pid)) for pid in pids)
+        run.terminate()
+        run.communicate(timeout=30)
+        assert run.returncode != 0
+        assert not any(is_alive(int(pid)) for pid in pids)
+    finally:
+        run.kill()
+        run.communicate()
+    assert _flow_state(server, "ended") == "Crashed"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "no address"])
+def test_a_server_that_does_not_answer_is_one_line(tmp_path: Path, address: str) -> None:
+    ended = _run(tmp_path / "run", "write", PREFECT_API_URL=address)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: Prefect: Failed to reach API at ")
+    assert ended.stderr.endswith("or add --no-prefect\n")
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("run/*/DONE.json"))
+
+
+def test_a_home_that_has_a_database_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "prefect.db").write_bytes(b"mine")
+    database.provide(tmp_path)
+    assert (tmp_path / "prefect.db").read_bytes() == b"mine"
+
+
+def test_without_a_template_a_home_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "no environment"))
+    database.provide(tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
+def _environment(**own: str) -> dict[str, str]:
+    inherited = {k: v for k, v in python_environment().items() if not k.startswith("PREFECT_")}
+    return {**inherited, **DEFAULTS, **own}
+
+
+def _start(folder: Path, action: str, **own: str) -> "subprocess.Popen[str]":
+    environment = {k: v for k, v in _environment(**own).items() if k not in DEFAULTS}
+    return subprocess.Popen(
+        [PYTHON, "-m", "tests.run_prefect_plan", str(folder), action],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _run(folder: Path, action: str, **own: str) -> "subprocess.CompletedProcess[str]":
+    run = _start(folder, action, **own)
+    try:
+        output, errors = run.communicate(timeout=200)
+    except BaseException:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+        raise
+    return subprocess.CompletedProcess(run.args, run.returncode, output, errors)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def _ask(server: str, what: str, question: object) -> list[dict[str, object]]:
+    request = Request(
+        f"{server}/{what}/filter",
+        data=json.dumps(question).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def _flow_state(server: str, run: str) -> object:
+    runs = _ask(server, "flow_runs", {"flow_runs": {"name": {"any_": [run]}}})
+    assert len(runs) == 1
+    return runs[0]["state_name"]
+
+
+def _task_states(server: str, run: str) -> dict[str, object]:
+    """Task run name -> state; the server writes them down a moment after they end."""
+    question = {"flow_runs": {"name": {"any_": [run]}}}
+    ended = ("Completed", "Failed")
+
+    def states() -> dict[str, object]:
+        return {
+            str(each["name"]): each["state_name"] for each in _ask(server, "task_runs", question)
+        }
+
+    until(lambda: len(states()) >= 3 and all(state in ended for state in states().values()))
+    return states()
