@@ -24,9 +24,7 @@ def read_bytes(path: Path) -> bytes:
         raise MissingFileError(f"{path}: {error.strerror}; check the path") from error
 
 
-def read_json(
-    path: Path, error: type[StorageError], *, refuse_repeated_keys: bool = False
-) -> Any:
+def read_json(path: Path, error: type[StorageError], *, refuse_repeated_keys: bool = False) -> Any:
     """The value of a JSON file in UTF-8, with or without byte order mark.
 
     NaN and Infinity are taken as Python does; who reads numbers checks them.

@@ -106,6 +106,15 @@ class ImageRegions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLabels:
+    """The English names of one image's regions, row for row with its `ImageRegions`."""
+
+    image_id: str
+    class_names: tuple[str, ...]
+    attribute_names: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTags:
     """Words for the regions of one image, row for row with its `ImageRegions`.
 

@@ -1,0 +1,366 @@
+"""Region features in shards: one image a row, written once, read by id or in shuffled groups."""
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from storage.errors import DamagedFileError, RecordError, StorageError
+from storage.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ShardEntry,
+    entry_of,
+    read_manifest,
+    shard_name,
+    verify_shard,
+)
+from storage.places import Place
+from storage.records import HEIGHT_FIRST, WIDTH_FIRST, ImageLabels, ImageRegions
+from storage.region_rows import LIGHT_COLUMNS, MappedFeatures, RegionGroup, to_row
+from storage.shards import ROWS_PER_GROUP, chunks, finish, open_shard, read_group, write_shard
+
+KIND = "regions"
+_OPEN_SHARDS = 32
+_KEPT_GROUPS = 16  # of each open shard
+
+
+class RegionWriter:
+    """Writes regions of many images, one row each, to numbered shards; a context manager.
+
+    Each shard appears whole. The manifest, written by `close`, completes the folder. A folder
+    that was left incomplete is taken up again: its whole shards stay (`finished_ids`), a damaged
+    one and all behind it are written anew. So the same images in the same order give the same
+    bytes, interrupted or not.
+    """
+
+    def __init__(
+        self,
+        place: str | Path,
+        *,
+        detector: str,
+        feature_width: int,
+        geometry: str = WIDTH_FIRST,
+        dtype: Literal["float16", "float32"] = "float16",
+        rows_per_shard: int = 256,
+    ) -> None:
+        """Open a folder, new or left incomplete.
+
+        Args:
+            place: a folder, or a URL of fsspec.
+            detector: fingerprint of the detector that saw the regions.
+            feature_width: D.
+            geometry: order of the last two numbers of the region geometry.
+            dtype: in which features are kept.
+            rows_per_shard: images in a whole shard.
+
+        Raises:
+            StorageError: The folder holds shards of other settings.
+        """
+        if dtype not in ("float16", "float32") or geometry not in (WIDTH_FIRST, HEIGHT_FIRST):
+            raise RecordError(f"region shards: dtype {dtype!r} or geometry {geometry!r} unknown")
+        self.rows_per_shard = max(1, rows_per_shard)
+        self._place = Place(place)
+        self._settings = {
+            "detector": detector,
+            "geometry": geometry,
+            "feature_width": str(feature_width),
+            "dtype": dtype,
+        }
+        self._dtype = np.dtype(dtype)
+        self._feature_width = feature_width
+        self._entries: list[ShardEntry] = []
+        self._pending: list[ImageRegions] = []
+        self._ids: set[str] = set()
+        self._take_up()
+        self._finished = frozenset(self._ids)
+
+    def finished_ids(self) -> frozenset[str]:
+        """Images in the shards of an earlier, interrupted run."""
+        return self._finished
+
+    def add(self, regions: ImageRegions) -> None:
+        """Take the next image; a full shard is written at once.
+
+        Raises:
+            RecordError: The id is there already, the width is wrong, or a value is beyond float16.
+            OSError: The shard cannot be written; earlier ones stay.
+        """
+        if regions.image_id in self._ids:
+            raise RecordError(f"image {regions.image_id!r}: regions added twice")
+        if regions.features.shape[1] != self._feature_width:
+            raise RecordError(
+                f"image {regions.image_id!r}: features are {regions.features.shape[1]} wide, "
+                f"the shards {self._feature_width}"
+            )
+        if regions.features.dtype != self._dtype:
+            with np.errstate(over="ignore"):
+                features = regions.features.astype(self._dtype)
+            regions = dataclasses.replace(regions, features=features)
+        self._place.remove(MANIFEST_NAME)
+        self._ids.add(regions.image_id)
+        self._pending.append(regions)
+        if len(self._pending) == self.rows_per_shard:
+            self._flush()
+
+    def close(self) -> Manifest:
+        """Write what is left and the manifest.
+
+        Raises:
+            OSError: It cannot be written; the folder stays incomplete.
+        """
+        if self._pending:
+            self._flush()
+        return finish(self._place, KIND, self._settings, self._entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Complete the folder, unless the block failed: then it can be taken up again."""
+        if kind is None:
+            self.close()
+
+    def _flush(self) -> None:
+        groups = ([to_row(row) for row in rows] for rows in chunks(self._pending, ROWS_PER_GROUP))
+        name = shard_name(KIND, len(self._entries))
+        self._entries.append(write_shard(self._place, name, KIND, self._settings, groups))
+        self._pending = []
+
+    def _take_up(self) -> None:
+        """Keep the whole shards of an earlier run; the rows of a short last one wait again."""
+        present = set(self._place.names())
+        while (name := shard_name(KIND, len(self._entries))) in present:
+            try:
+                shard = _Shard(self._place, name, check_pages=True)
+                rows = list(shard.rows())
+            except DamagedFileError:
+                break
+            if shard.settings != self._settings:
+                raise StorageError(
+                    f"{self._place.describe(name)}: written with other settings ("
+                    f"{_difference(shard.settings, self._settings)}); choose another folder"
+                )
+            ids = {row.image_id for row in rows}
+            if len(ids) != len(rows) or ids & self._ids or len(rows) > self.rows_per_shard:
+                break
+            self._ids |= ids
+            if len(rows) < self.rows_per_shard:
+                self._pending = rows
+                break
+            self._entries.append(entry_of(self._place, name, len(rows)))
+
+
+class RegionReader(Mapping[str, ImageRegions]):
+    """Regions by image id; features come straight from the mapped file where it is local.
+
+    detector:      fingerprint of the detector that saw them
+    geometry:      order of the last two numbers of the region geometry
+    feature_width: D
+    """
+
+    def __init__(self, place: str | Path, *, read_all: bool = True) -> None:
+        """Open a complete folder and check its shards against the manifest.
+
+        Args:
+            place: a folder, or a URL of fsspec.
+            read_all: compare checksums, which reads every byte; False compares sizes alone.
+
+        Raises:
+            MissingFileError: There is no manifest: the folder is incomplete.
+            DamagedFileError: A shard is missing, cut or changed; it is named.
+        """
+        self._place_name = place
+        self._place = Place(place)
+        self.manifest = read_manifest(self._place, KIND)
+        settings = self.manifest.settings
+        try:
+            self.detector = settings["detector"]
+            self.geometry = settings["geometry"]
+            self.feature_width = int(settings["feature_width"])
+        except (KeyError, ValueError) as error:
+            where = self._place.describe(MANIFEST_NAME)
+            raise DamagedFileError(f"{where}: settings incomplete ({error})") from error
+        self._lock = threading.Lock()
+        self._shards: OrderedDict[int, _Shard] = OrderedDict()
+        self._rows: dict[str, tuple[int, int, int]] = {}
+        self._groups: list[tuple[int, int]] = []
+        for number, entry in enumerate(self.manifest.shards):
+            verify_shard(self._place, entry, read_all=read_all)
+            self._index(number, entry)
+
+    def __getitem__(self, image_id: str) -> ImageRegions:
+        """Regions of one image.
+
+        Raises:
+            KeyError: No such image.
+            DamagedFileError: Its row cannot be read.
+        """
+        number, group, row = self._rows[image_id]
+        return self._shard(number).row(group, row)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._place_name,)
+
+    def in_order(self) -> Iterator[ImageRegions]:
+        """All images in the order they were written."""
+        for number, group in self._groups:
+            yield from self._shard(number).group_rows(group)
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[ImageRegions]:
+        """All images once: row groups in random order, then the rows inside each.
+
+        The order depends on seed and epoch alone.
+        """
+        draw = np.random.default_rng([seed, epoch])
+        for place in draw.permutation(len(self._groups)):
+            number, group = self._groups[place]
+            shard = self._shard(number)
+            for row in draw.permutation(shard.num_rows(group)):
+                yield shard.row(group, int(row))
+
+    def labels_in_order(self) -> Iterator[ImageLabels]:
+        """Names of all images in the order they were written; no features are read."""
+        for number, group in self._groups:
+            columns = self._shard(number).columns(group)
+            for row in range(len(columns.image_ids)):
+                yield columns.labels(row)
+
+    def _index(self, number: int, entry: ShardEntry) -> None:
+        where = self._place.describe(entry.file)
+        shard = self._shard(number)
+        if shard.settings != dict(self.manifest.settings):
+            raise DamagedFileError(
+                f"{where}: settings differ from the manifest's ("
+                f"{_difference(shard.settings, self.manifest.settings)})"
+            )
+        num_before = len(self._rows)
+        for group in range(shard.num_groups):
+            self._groups.append((number, group))
+            for row, image_id in enumerate(shard.image_ids(group)):
+                self._rows[image_id] = (number, group, row)
+        if len(self._rows) - num_before != entry.rows:
+            raise DamagedFileError(
+                f"{where}: {len(self._rows) - num_before} new images, the manifest says "
+                f"{entry.rows} rows; delete it and run the step again"
+            )
+
+    def _shard(self, number: int) -> "_Shard":
+        with self._lock:
+            if number in self._shards:
+                self._shards.move_to_end(number)
+                return self._shards[number]
+            shard = _Shard(self._place, self.manifest.shards[number].file)
+            self._shards[number] = shard
+            if len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+            return shard
+
+
+class _Shard:
+    """One open shard; keeps the light columns of the row groups used last."""
+
+    def __init__(self, place: Place, name: str, *, check_pages: bool = False) -> None:
+        self._where = place.describe(name)
+        self._file, self.settings = open_shard(place, name, KIND, check_pages=check_pages)
+        try:
+            self._dtype = np.dtype(self.settings["dtype"]).newbyteorder("<")
+        except (KeyError, TypeError) as error:
+            raise DamagedFileError(f"{self._where}: feature dtype unknown ({error})") from error
+        self.num_groups: int = self._file.num_row_groups
+        self._lock = threading.Lock()
+        self._columns: OrderedDict[int, RegionGroup] = OrderedDict()
+        self._starts: dict[int, list[int] | None] = {}
+        local = place.folder is not None and not check_pages
+        self._mapped = MappedFeatures(place.folder / name) if local and place.folder else None
+
+    def num_rows(self, group: int) -> int:
+        return int(self._file.metadata.row_group(group).num_rows)
+
+    def image_ids(self, group: int) -> list[str]:
+        ids: list[str] = self._read(group, ["image_id"]).column(0).to_pylist()
+        return ids
+
+    def rows(self) -> Iterator[ImageRegions]:
+        for group in range(self.num_groups):
+            yield from self.group_rows(group)
+
+    def group_rows(self, group: int) -> Iterator[ImageRegions]:
+        columns = self.columns(group)
+        if self._starts_of(group, columns) is not None:
+            yield from (self.row(group, row) for row in range(len(columns.image_ids)))
+            return
+        for row, features in enumerate(self._decoded(group, columns)):
+            yield columns.regions(row, features)
+
+    def row(self, group: int, row: int) -> ImageRegions:
+        columns = self.columns(group)
+        starts = self._starts_of(group, columns)
+        if starts is None or self._mapped is None:
+            return columns.regions(row, self._decoded(group, columns)[row])
+        features = self._mapped.read(starts[row], columns.shapes[row], self._dtype)
+        return columns.regions(row, features)
+
+    def columns(self, group: int) -> RegionGroup:
+        with self._lock:
+            known = self._columns.get(group)
+        if known is None:
+            known = RegionGroup(self._read(group, LIGHT_COLUMNS), self._where)
+            with self._lock:
+                self._columns[group] = known
+                if len(self._columns) > _KEPT_GROUPS:
+                    self._columns.popitem(last=False)
+        return known
+
+    def _starts_of(self, group: int, columns: RegionGroup) -> list[int] | None:
+        if self._mapped is None:
+            return None
+        if group not in self._starts:
+            sizes = [num * wide * self._dtype.itemsize for num, wide in columns.shapes]
+            self._starts[group] = self._mapped.starts(self._file, group, sizes)
+        return self._starts[group]
+
+    def _decoded(self, group: int, columns: RegionGroup) -> Sequence[NDArray[Any]]:
+        """Features of a whole row group through Parquet."""
+        values = self._read(group, ["features"]).column(0).to_pylist()
+        try:
+            return [
+                np.frombuffer(value, self._dtype).reshape(shape).copy()
+                for value, shape in zip(values, columns.shapes, strict=True)
+            ]
+        except ValueError as error:
+            raise DamagedFileError(f"{self._where}: row group {group}: {error}") from error
+
+    def _read(self, group: int, columns: list[str]) -> pa.Table:
+        with self._lock:
+            return read_group(self._file, group, self._where, columns)
+
+
+def _reopened(place: str | Path) -> RegionReader:
+    return RegionReader(place, read_all=False)
+
+
+def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    keys = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    return ", ".join(f"{key} {found.get(key)!r}, here {wanted.get(key)!r}" for key in keys)
