@@ -3,7 +3,8 @@
 #
 #   TORCH_BACKEND=cpu   smaller build of torch from PyTorch's own index (default: PyPI's)
 #   OUT=runs/demo       where the demo goes
-#   NAME=...            which benchmark
+#   OSCAR_ORACLE_DIR=   recorded cases for `make oracle` (default: ../shared/oracle)
+#   NAME=...            which benchmark; without it they are listed
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -27,17 +28,17 @@ help:
 demo: env
 	@$(BIN)/oscar-flow demo --out $(OUT)
 
-test: env-dev lint
-	$(BIN)/lint-imports
-	$(BIN)/mypy
+test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
 oracle: env-dev
-	$(BIN)/pytest -m oracle
+	$(BIN)/pytest -m oracle -n 2 --dist worksteal
 
 lint: env-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 format: env-dev
 	$(BIN)/ruff check --fix .
@@ -47,7 +48,7 @@ bench: env-dev
 	$(BIN)/python -m benchmarks $(NAME)
 
 clean:
-	rm -rf runs build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 env:

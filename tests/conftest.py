@@ -1,11 +1,20 @@
-"""Settings of the whole suite: Hypothesis profile, one thread per process."""
+"""Settings of the whole suite: Hypothesis profile, one thread per process, folders that exist."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("default", max_examples=50, deadline=None)
 settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure() -> None:
+    """Refuse a folder that was named and is not there: its tests would skip in silence."""
+    for name in ("OSCAR_ORACLE_DIR", "OSCAR_DATA_DIR"):
+        if name in os.environ and not Path(os.environ[name]).is_dir():
+            raise pytest.UsageError(f"{name}={os.environ[name]} is no folder")
