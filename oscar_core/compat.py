@@ -42,15 +42,14 @@ class LossCompat:
             KL loss are reshaped to 3129 classes whatever the head has. Ours: its own number.
         scores_choices_with_two: Q3. Original (`OscarForMultipleChoice`): linear and mlp heads have
             2 outputs whatever `num_labels` says. Ours: `num_labels`.
-        counts_calls: Q8, C4. Original (`BertCaptioningLoss`): dropping of the worst tokens starts
-            after a number of forward calls of this process, and may keep none (NaN). Ours: after
-            a number of updates, told by the training loop, and at least one token is kept.
+        may_drop_every_word: Q8. Original (`BertCaptioningLoss`): of few words int(N * (1 - ratio))
+            may be none, and the mean over none is NaN. Ours: at least one is kept.
     """
 
     gives_nan_without_masks: bool = False
     reads_kl_by_3129: bool = False
     scores_choices_with_two: bool = False
-    counts_calls: bool = False
+    may_drop_every_word: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
