@@ -15,7 +15,6 @@ from torch import Tensor
 from detector.errors import DetectorError
 
 CHECKPOINT = "checkpoint.pt"
-HISTORY = "steps.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +89,13 @@ def remove_checkpoint(folder: Path) -> None:
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def trim_history(folder: Path, step: int) -> None:
+def trim_history(path: Path, step: int) -> None:
     """Drop the lines of the loss history that the run is about to write again.
 
     Args:
-        folder: Of the run.
+        path: JSON lines, each with "step"; need not be there.
         step: Steps that are done; later lines, and a line cut by a kill, go.
     """
-    path = folder / HISTORY
     if not path.exists():
         return
     kept: list[str] = []

@@ -32,10 +32,15 @@ class DetectorLosses:
             self.objectness + self.proposal_box + self.classifier + self.box + self.attribute
         )
 
-    def as_numbers(self) -> dict[str, float]:
-        """Name -> value, with the total."""
-        names = ("objectness", "proposal_box", "classifier", "box", "attribute", "total")
-        return {name: float(getattr(self, name).detach()) for name in names}
+    def parts(self) -> dict[str, Tensor]:
+        """Name -> loss, without the total."""
+        return {
+            "objectness": self.objectness,
+            "proposal_box": self.proposal_box,
+            "classifier": self.classifier,
+            "box": self.box,
+            "attribute": self.attribute,
+        }
 
 
 def smooth_l1_sum(difference: Tensor, beta: float) -> Tensor:

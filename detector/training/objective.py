@@ -1,7 +1,7 @@
 """From a batch of network inputs with their truth to the five losses.
 
 Letters: B images, K anchors of one image, A anchors per cell, S sampled boxes of the batch,
-C classes with background.
+P positives among them, C classes with background, M attributes.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from detector.anchors import visible_anchors
 from detector.model import AttributeRCNN
+from detector.proposals import propose
 from detector.training.config import DetectorTraining
 from detector.training.losses import (
     DetectorLosses,
@@ -34,3 +36,193 @@ GeneratorOf = Callable[[str, int], Generator]
 """A generator for a purpose ("anchors" or "regions") and an image's position in the batch."""
 
 RPN_WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # specs/detector.md 4.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSample:
+    """Boxes the box head learns from, in the order of the proposals; n boxes of one image.
+
+    boxes:      (n, 4) float32  pixels of the network input
+    class_ids:  (n,) int64      0 = background
+    deltas:     (n, 4) float32  to the matched true box; meaningless for background
+    attributes: (n, A) int64    of the matched true box; meaningless for background
+    """
+
+    boxes: Tensor
+    class_ids: Tensor
+    deltas: Tensor
+    attributes: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Losses of a batch, with the numbers they were made of.
+
+    samples:          of each image
+    class_logits:     (S, C) float32, regions of the first image first
+    attribute_logits: (P, M) float32 of the positive regions
+    """
+
+    losses: DetectorLosses
+    samples: tuple[RegionSample, ...]
+    class_logits: Tensor
+    attribute_logits: Tensor
+
+
+def detection_outcome(
+    model: AttributeRCNN,
+    c4: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    truths: Sequence[Truth],
+    training: DetectorTraining,
+    generator_of: GeneratorOf,
+) -> Outcome:
+    """The five losses of a batch.
+
+    Args:
+        model: In training mode.
+        c4: (B, C4, h, w) float32, from the model's trunk.
+        sizes: B sizes of the network inputs without padding (height, width) [pixels].
+        truths: What each image shows.
+        training: Thresholds, sample sizes, weights.
+        generator_of: Source of the samples.
+
+    Source: `specs/detector.md` 13.
+    """
+    logits, deltas = model.rpn_head(c4)
+    anchors = model.anchors(c4)
+    objectness, proposal_box = _proposal_losses(
+        logits, deltas, anchors, sizes, truths, training, generator_of
+    )
+    with torch.no_grad():
+        proposals = propose(
+            logits,
+            deltas,
+            anchors,
+            sizes,
+            pre_nms_top_n=training.pre_nms_top_n,
+            post_nms_top_n=training.post_nms_top_n,
+            nms_overlap=model.config.proposal_nms_overlap,
+            min_size=model.config.proposal_min_size,
+        )
+        samples = tuple(
+            sample_regions(
+                torch.cat((found.boxes, truth.boxes)),
+                truth,
+                model.config.box_weights,
+                training,
+                generator_of("regions", image),
+            )
+            for image, (found, truth) in enumerate(zip(proposals, truths, strict=True))
+        )
+    features = model.region_features(c4, [sample.boxes for sample in samples])
+    class_ids = torch.cat([sample.class_ids for sample in samples])
+    class_logits, box_deltas = model.box_head(features)
+    positive = torch.nonzero(class_ids > 0).flatten()
+    attribute_logits = model.attribute_head(features[positive], class_ids[positive])
+    attributes = torch.cat([sample.attributes for sample in samples])[positive]
+    losses = DetectorLosses(
+        objectness=objectness,
+        proposal_box=proposal_box,
+        classifier=classifier_loss(class_logits, class_ids),
+        box=box_loss(box_deltas, class_ids, torch.cat([sample.deltas for sample in samples])),
+        attribute=attribute_loss(
+            attribute_logits,
+            attribute_targets(attributes, model.config.num_attributes),
+            training.attribute_loss_weight,
+        ),
+    )
+    return Outcome(
+        losses=losses,
+        samples=samples,
+        class_logits=class_logits,
+        attribute_logits=attribute_logits,
+    )
+
+
+def sample_regions(
+    boxes: Tensor,
+    truth: Truth,
+    box_weights: tuple[float, float, float, float],
+    training: DetectorTraining,
+    generator: Generator,
+) -> RegionSample:
+    """Choose what the box head learns from, among proposals and true boxes; order is kept.
+
+    Args:
+        boxes: (n, 4) float32 proposals, the true boxes at the end.
+        truth: What the image shows.
+        box_weights: Of the deltas.
+        training: Thresholds and sample size.
+        generator: Source of the choice.
+    """
+    matches = match_proposals(
+        boxes,
+        truth,
+        foreground_overlap=training.region_foreground_overlap,
+        background_overlap=training.region_background_overlap,
+    )
+    chosen = torch.cat(
+        sample_balanced(
+            matches.labels,
+            number=training.regions_per_image,
+            positive_fraction=training.region_positive_fraction,
+            generator=generator,
+        )
+    ).sort()[0]
+    matched = matches.matched[chosen]
+    if len(truth.boxes) == 0:
+        attributes = truth.attributes.new_zeros(len(chosen), truth.attributes.shape[1])
+    else:
+        attributes = truth.attributes[matched]
+    return RegionSample(
+        boxes=boxes[chosen],
+        class_ids=matches.labels[chosen],
+        deltas=deltas_to_truth(boxes[chosen], truth.boxes, matched, box_weights),
+        attributes=attributes,
+    )
+
+
+def _proposal_losses(
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    truths: Sequence[Truth],
+    training: DetectorTraining,
+    generator_of: GeneratorOf,
+) -> tuple[Tensor, Tensor]:
+    """Objectness and box loss of the proposal network over the whole batch."""
+    batch = len(truths)
+    flat_logits = logits.permute(0, 2, 3, 1).reshape(batch, -1)
+    flat_deltas = deltas.permute(0, 2, 3, 1).reshape(batch, -1, 4)
+    sampled: list[Tensor] = []
+    is_positive: list[Tensor] = []
+    found: list[Tensor] = []
+    wanted: list[Tensor] = []
+    for image, (size, truth) in enumerate(zip(sizes, truths, strict=True)):
+        matches = match_anchors(
+            anchors,
+            visible_anchors(anchors, *size),
+            truth.boxes,
+            foreground_overlap=training.anchor_foreground_overlap,
+            background_overlap=training.anchor_background_overlap,
+        )
+        positives, negatives = sample_balanced(
+            matches.labels,
+            number=training.anchors_per_image,
+            positive_fraction=training.anchor_positive_fraction,
+            generator=generator_of("anchors", image),
+        )
+        chosen = torch.cat((positives, negatives))
+        sampled.append(flat_logits[image, chosen])
+        is_positive.append(matches.labels[chosen] == POSITIVE)
+        found.append(flat_deltas[image, positives])
+        wanted.append(
+            deltas_to_truth(anchors[positives], truth.boxes, matches.matched[positives], RPN_WEIGHTS)
+        )
+    scores = torch.cat(sampled)
+    return (
+        objectness_loss(scores, torch.cat(is_positive)),
+        proposal_box_loss(torch.cat(found), torch.cat(wanted), len(scores)),
+    )

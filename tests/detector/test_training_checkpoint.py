@@ -7,7 +7,6 @@ import torch
 from detector.errors import DetectorError
 from detector.training.checkpoint import (
     CHECKPOINT,
-    HISTORY,
     Checkpoint,
     read_checkpoint,
     remove_checkpoint,
@@ -57,6 +56,6 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 
 def test_history_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "total": 1.0}) for step in (1, 2, 3)]
-    (tmp_path / HISTORY).write_text("\n".join(lines) + '\n{"step": 4, "to')
-    trim_history(tmp_path, 2)
-    assert (tmp_path / HISTORY).read_text() == "\n".join(lines[:2]) + "\n"
+    (tmp_path / "losses.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "to')
+    trim_history(tmp_path / "losses.jsonl", 2)
+    assert (tmp_path / "losses.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
