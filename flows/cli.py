@@ -25,6 +25,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. --set seed=3."),
 ]
+Config = Annotated[
+    Path, typer.Argument(help="A YAML file, or a shipped one by name, e.g. demo.yaml.")
+]
+RunPlace = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.")]
 NoPrefect = Annotated[
     bool, typer.Option("--no-prefect", help="Run the same plan in a plain loop, without Prefect.")
@@ -34,6 +38,91 @@ NoPrefect = Annotated[
 @app.callback()
 def every_command() -> None:
     """From raw images to vision-language metrics: one command, every step resumable."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = RUNS / "demo",
+    seed: Annotated[int | None, typer.Option("--seed", help="Other scenes, other weights.")] = None,
+    settings: Settings = None,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Render scenes, learn from them, and report: the whole pipeline, offline, on the CPU."""
+    chosen = [] if seed is None else [f"seed={seed}"]
+    _run(Path("demo.yaml"), [*chosen, *(settings or [])], out, no_prefect=no_prefect)
+
+
+@app.command()
+def run(
+    config: Config,
+    settings: Settings = None,
+    out: Out = None,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Run a configuration; what is finished already is left untouched."""
+    _run(config, settings or [], out or RUNS / config.stem, no_prefect=no_prefect)
+
+
+def _run(config: Path, settings: list[str], out: Path, *, no_prefect: bool) -> None:
+    from rich.console import Console
+
+    from flows.commands.run import opening_line, run
+    from flows.commands.show import metrics_table
+    from flows.config import read_config
+
+    chosen = read_config(config, settings)
+    typer.echo(opening_line(chosen, str(config), out))
+    finished = run(chosen, out, with_prefect=not no_prefect, stream=sys.stdout)
+    if not finished.has_news:
+        typer.echo("nothing to do: every step is already done")
+    Console(soft_wrap=True).print(metrics_table(out / "metrics.json"))
+    typer.echo(f"\nreport   {out / 'report.html'}\nmetrics  {out / 'metrics.json'}")
+
+
+@app.command()
+def plan(config: Config, settings: Settings = None, out: Out = None) -> None:
+    """Tell what a run would do and why, without doing it."""
+    from rich.console import Console
+
+    from flows.commands.show import plan_table
+    from flows.config import read_config
+    from flows.pipeline import plan_of
+
+    place = out or RUNS / config.stem
+    chosen = read_config(config, settings or [])
+    Console(soft_wrap=True).print(plan_table(plan_of(chosen), place))
+    typer.echo(f"\nin {place}; to do it: oscar-flow run {config} --out {place}")
+
+
+@app.command()
+def status(run: RunPlace) -> None:
+    """Tell how far a run is: every step, its time, its last word."""
+    from rich.console import Console
+
+    from flows.commands.show import status_table
+    from flows.run_folder import RunFolder
+
+    Console(soft_wrap=True).print(status_table(RunFolder(run)))
+
+
+@app.command()
+def report(run: RunPlace) -> None:
+    """Write the report of a finished run anew, where anything of it changed."""
+    from flows.commands.report import write_report
+
+    typer.echo(f"report  {write_report(run, sys.stdout)}")
+
+
+@app.command()
+def shard(
+    path: Annotated[str, typer.Argument(help="A .parquet file, or a folder of shards.")],
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Records shown of each kind.")] = 5,
+) -> None:
+    """Show what a shard holds, readable."""
+    from flows.commands.shard import describe
+
+    for line in describe(path, limit):
+        typer.echo(line)
 
 
 @app.command()

@@ -88,9 +88,8 @@ class DigestBook:
         raise MissingFileError(f"{path}: no such file or folder ({key})")
 
     def save(self) -> None:
-        """Keep what was learned for the next start."""
-        if self._changed:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Keep what was learned for the next start, where there is a run folder to keep it in."""
+        if self._changed and self._path.parent.is_dir():
             atomic_write_json(self._path, self._known)
             self._changed = False
 
@@ -192,11 +191,19 @@ def _prepare_step(
         fingerprint=mark,
         folder=folder,
         inputs=inputs,
-        outputs={field.name: folder / field.name for field in fields(module.Outputs)},
+        outputs=_outputs(module, folder),
         identity=identity,
         done=done,
         why="done" if done is not None else _why(step.name, folder, run, identity),
     )
+
+
+def _outputs(module: ModuleType, folder: Path) -> dict[str, Path]:
+    """Places of a stage's outputs: by the field's name, or by the file name that is its default."""
+    return {
+        each.name: folder / (each.default if isinstance(each.default, Path) else each.name)
+        for each in fields(module.Outputs)
+    }
 
 
 def _taken(

@@ -28,9 +28,7 @@ VERSION = 1
 AUTO = "auto"
 """The split of a source that has no official one."""
 
-Record = TypeVar(
-    "Record", CaptionAnnotation, QuestionAnnotation, ImagePairAnnotation, ImageObjects
-)
+Record = TypeVar("Record", CaptionAnnotation, QuestionAnnotation, ImagePairAnnotation, ImageObjects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The plan as data, and the identity of its steps."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,60 @@ def test_step_names_may_hold_dots() -> None:
     names = ("vqa", "vqa.train")
     assert source_of("vqa.train", names).output == ""
     assert source_of("vqa.train.model", names).step == "vqa.train"
+
+
+def test_a_reference_may_reach_inside_an_output() -> None:
+    names = ("render", "render.more")
+    source = source_of("render.scenes/annotations/a.b.json", names)
+    assert (source.step, source.output, source.inside) == (
+        "render",
+        "scenes",
+        "annotations/a.b.json",
+    )
+    assert source_of("render.more/x.y", names).inside == "x.y"
+
+
+def test_an_input_inside_an_output_is_placed_there(tmp_path: Path) -> None:
+    deep = replace(make_step("b"), inputs={"text": "a.text/deep/file.txt"})
+    shallow = replace(make_step("b"), inputs={"text": "a.text"})
+    one = make_execution(tmp_path, [make_step("a"), deep]).prepared
+    other = make_execution(tmp_path, [make_step("a"), shallow]).prepared
+    assert one["b"].inputs["text"] == one["a"].folder / "text" / "deep" / "file.txt"
+    assert one["b"].fingerprint != other["b"].fingerprint
+
+
+def test_an_input_from_outside_counts_by_content_not_by_place(tmp_path: Path) -> None:
+    marks = []
+    for name, text in (("here", "red"), ("there", "red"), ("here", "blue")):
+        words = tmp_path / name
+        words.write_text(text)
+        step = replace(make_step("a"), inputs={"text": words})
+        prepared = make_execution(tmp_path / "run", [step]).prepared["a"]
+        assert prepared.inputs["text"] == words
+        marks.append(prepared.fingerprint)
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_a_missing_input_from_outside_is_named(tmp_path: Path) -> None:
+    step = replace(make_step("a"), inputs={"more:0": tmp_path / "gone"})
+    with pytest.raises(MissingFileError, match=r"gone: no such file or folder \(a\.more:0\)"):
+        make_execution(tmp_path, [step])
+
+
+def test_an_output_may_have_a_file_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Outputs:
+        model: Path
+        losses: Path = Path("losses.jsonl")
+
+    monkeypatch.setattr(tests.fake_stage, "Outputs", Outputs)
+    prepared = make_execution(tmp_path, [make_step("a")]).prepared["a"]
+    assert {name: path.name for name, path in prepared.outputs.items()} == {
+        "model": "model",
+        "losses": "losses.jsonl",
+    }
 
 
 def test_company_is_who_is_neither_before_nor_after() -> None:

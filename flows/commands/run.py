@@ -1,0 +1,145 @@
+"""Runs a configuration in a folder: `oscar-flow run` and `demo`."""
+
+import os
+import platform
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+from flows.config import RunConfig, as_yaml
+from flows.display import Display
+from flows.identity import DigestBook, PreparedStep, prepare
+from flows.pipeline import plan_of
+from flows.plan import Plan
+from flows.run_folder import RunFolder, locked, save_config
+from flows.runner import ALREADY_DONE, StepEvent, StepResult, Tell
+from flows.schedule import Execution, run_plan
+from storage.artifacts import atomic_write_bytes
+
+REPORT_STEP = "report"
+PUBLISHED = ("report.html", "metrics.json")
+"""What is copied from the report's step to the top of the run folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that came to its end.
+
+    results:  step -> how it came to be done
+    """
+
+    run: RunFolder
+    results: Mapping[str, StepResult]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything had to be done at all."""
+        return any(result.state != ALREADY_DONE for result in self.results.values())
+
+
+def run(
+    config: RunConfig, out: Path, *, with_prefect: bool, stream: IO[str], quiet: bool = False
+) -> Finished:
+    """Bring every step of a run to its done-mark; what is done is left untouched.
+
+    Args:
+        config: what to do.
+        out: folder of the run.
+        with_prefect: under Prefect (its embedded server, or PREFECT_API_URL's), else in a plain
+            loop. Where nothing is left to do, Prefect is not started.
+        stream: where progress is told.
+        quiet: tell of failures only.
+
+    Raises:
+        FlowError, StorageError: One line for the user.
+    """
+    plan = plan_of(config)
+    return run_prepared(plan, config, out, with_prefect=with_prefect, stream=stream, quiet=quiet)
+
+
+def run_prepared(
+    plan: Plan,
+    config: RunConfig,
+    out: Path,
+    *,
+    with_prefect: bool,
+    stream: IO[str],
+    quiet: bool = False,
+) -> Finished:
+    """The same for a plan that is a part of the run's, or another one."""
+    folder = RunFolder(out)
+    with locked(folder):
+        prepared = prepare(plan, folder, DigestBook(folder.digests))
+        _save_config(folder, as_yaml(config))
+        with Display(plan.names, stream, quiet=quiet) as display:
+            results = _finished(plan, prepared, display.tell)
+            if results is None:
+                execution = Execution(
+                    plan=plan,
+                    prepared=prepared,
+                    run=folder,
+                    resources=config.resources,
+                    tell=display.tell,
+                    stop=threading.Event(),
+                )
+                results = _executed(execution, with_prefect=with_prefect)
+        if REPORT_STEP in prepared:
+            publish(prepared[REPORT_STEP].folder / "report", out)
+    return Finished(run=folder, results=results)
+
+
+def opening_line(config: RunConfig, source: str, out: Path) -> str:
+    """Versions, machine, threads, configuration: the first line of a run."""
+    threads = config.resources.threads
+    return (
+        f"oscar-flow {version('oscar-flow')}, Python {platform.python_version()}, "
+        f"torch {version('torch')}, {_device()}, {threads} threads on {os.cpu_count()} cores; "
+        f"{source} -> {out}"
+    )
+
+
+def publish(made: Path, out: Path) -> None:
+    """Copy page and metrics to the top of the run folder, where they differ."""
+    for name in PUBLISHED:
+        content = (made / name).read_bytes()
+        place = out / name
+        if not place.is_file() or place.read_bytes() != content:
+            atomic_write_bytes(place, content)
+
+
+def _finished(
+    plan: Plan, prepared: Mapping[str, PreparedStep], tell: Tell
+) -> dict[str, StepResult] | None:
+    """All results, where every step is done; None where anything is left to do."""
+    results: dict[str, StepResult] = {}
+    for name in plan.names:
+        done = prepared[name].done
+        if done is None:
+            return None
+        results[name] = StepResult(step=name, state=ALREADY_DONE, seconds=0.0, summary=done.summary)
+    for name in plan.names:
+        tell(StepEvent(step=name, kind=ALREADY_DONE))
+    return results
+
+
+def _executed(execution: Execution, *, with_prefect: bool) -> dict[str, StepResult]:
+    if not with_prefect:
+        return run_plan(execution)
+    from flows.orchestration.settings import prepare_environment
+
+    prepare_environment(execution.run.path)  # before Prefect is imported
+    from flows.orchestration.prefect_flow import run_with_prefect
+
+    return run_with_prefect(execution, name=execution.run.path.name)
+
+
+def _save_config(folder: RunFolder, text: str) -> None:
+    if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != text:
+        save_config(folder, text)
+
+
+def _device() -> str:
+    return "CPU, float32"

@@ -1,0 +1,209 @@
+"""The configuration of a run: YAML files and `--set` values -> one frozen `RunConfig`.
+
+Every section belongs to the room or stage it configures; here they are only put together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.data import Data
+from flows.errors import ConfigError
+from flows.identity import config_as_json
+from flows.readers import check_entry
+from flows.schedule import Resources
+from flows.stages import detect, render_scenes, score_detector, train_detector, translate_tags
+from flows.typed import build, nearest
+from flows.yaml_tree import Key, Tree, apply_settings, dotted, read_tree
+from oscar_core.config import EncoderSettings
+from oscar_core.task import CONTROLS, load_task, task_names
+from oscar_core.training.config import TrainingConfig
+
+PRETRAINING = "pretraining"
+"""The task of the step `pretrain`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """What a model learns, and how; YAML section `pretrain`.
+
+    settings: of the task's own `Config`
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRun(Learning):
+    """One branch after pretraining: train, predict, score; YAML section `tasks.<task>`.
+
+    split:    on which it is predicted and scored
+    controls: which pictures it is judged with besides the right ones
+    """
+
+    split: str = "test"
+    controls: tuple[str, ...] = tuple(name for name in CONTROLS if name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What the report shows; YAML section `report`."""
+
+    title: str = ""
+    num_gallery: int = 12
+    num_examples: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Time limits of the stages [seconds]; None for none. No part of a fingerprint."""
+
+    render_scenes_seconds: float | None = None
+    list_images_seconds: float | None = None
+    collect_annotations_seconds: float | None = None
+    train_detector_seconds: float | None = None
+    detect_seconds: float | None = None
+    score_detector_seconds: float | None = None
+    translate_tags_seconds: float | None = None
+    train_seconds: float | None = None
+    predict_seconds: float | None = None
+    score_seconds: float | None = None
+    report_seconds: float | None = None
+
+    def of(self, stage: str) -> float | None:
+        """The limit of a stage."""
+        limit: float | None = getattr(self, f"{stage}_seconds")
+        return limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """A whole run.
+
+    seed:             of everything that draws: scenes, weights, orders, controls
+    render_scenes:    draws the photos and annotations first; `data` then speaks of them
+    detector_weights: folder of a trained detector; no detector is trained then
+    train_detector, score_detector: None leaves the step out
+    vocabulary:       a BERT vocabulary; None builds one from the training texts
+    encoder:          sizes of the model
+    pretrain:         None starts every task from new weights
+    tasks:            task -> its branch; each is independent of the others
+    resources, limits: what of the machine may be used; they change no result's name
+    """
+
+    seed: int = 0
+    data: Data = field(default_factory=Data)
+    render_scenes: render_scenes.Config | None = None
+    detector_weights: Path | None = None
+    train_detector: train_detector.Config | None = None
+    detect: detect.Config = field(default_factory=detect.Config)
+    score_detector: score_detector.Config | None = None
+    translate_tags: translate_tags.Config = field(default_factory=translate_tags.Config)
+    vocabulary: Path | None = None
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    pretrain: Learning | None = None
+    tasks: Mapping[str, TaskRun] = field(default_factory=dict)
+    report: Page = field(default_factory=Page)
+    resources: Resources = field(default_factory=Resources)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Check what sections demand of each other."""
+        if not self.data.images:
+            raise ConfigError("data.images: name at least one folder of photos")
+        if self.detector_weights is None and self.train_detector is None:
+            raise ConfigError(
+                "a run needs a detector: give detector_weights, or a section train_detector"
+            )
+
+
+def read_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
+    """Read a configuration on top of its base, with `--set` values on top of that.
+
+    Raises:
+        ConfigError: One line for every mistake.
+    """
+    tree = read_tree(path)
+    apply_settings(tree, settings)
+    return typed(tree)
+
+
+def typed(tree: Tree) -> RunConfig:
+    """The configuration of a tree, its open parts (readers, task settings) checked too.
+
+    Raises:
+        ConfigError: One line for every mistake.
+    """
+    mistakes: list[str] = []
+    config: RunConfig | None = None
+    try:
+        config = build(tree, RunConfig)
+    except ConfigError as error:
+        mistakes += str(error).splitlines()
+    mistakes += _source_mistakes(tree)
+    mistakes += _task_mistakes(tree)
+    if mistakes or config is None:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+    return config
+
+
+def as_yaml(config: RunConfig) -> str:
+    """The whole configuration, defaults included, as it can be read again from anywhere."""
+    placed = replace(config, data=replace(config.data, root=config.data.place()))
+    plain = config_as_json(_with_absolute_paths(placed))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _with_absolute_paths(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.absolute()
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return replace(
+        value,
+        **{each.name: _with_absolute_paths(getattr(value, each.name)) for each in fields(value)},
+    )
+
+
+def _source_mistakes(tree: Tree) -> Iterator[str]:
+    for number, entry in enumerate(_at(tree.values, "data", "sources", default=[])):
+        key: Key = ("data", "sources", number)
+        try:
+            check_entry(entry if isinstance(entry, Mapping) else {})
+        except ConfigError as error:
+            yield f"{tree.origin(key)}: {dotted(key)}: {error}"
+
+
+def _task_mistakes(tree: Tree) -> Iterator[str]:
+    """What is wrong with the settings of tasks, which the task itself knows."""
+    if isinstance(_at(tree.values, "pretrain", default=None), Mapping):
+        yield from _settings_mistakes(tree, PRETRAINING, ("pretrain",))
+    tasks = _at(tree.values, "tasks", default={})
+    for name in tasks if isinstance(tasks, Mapping) else ():
+        known = [each for each in task_names() if each != PRETRAINING]
+        if name not in known:
+            key: Key = ("tasks", name)
+            yield f"{tree.origin(key)}: {dotted(key)}: {nearest(str(name), known)}"
+        else:
+            yield from _settings_mistakes(tree, name, ("tasks", name))
+
+
+def _settings_mistakes(tree: Tree, task: str, section: Key) -> Iterator[str]:
+    try:
+        if isinstance(_at(tree.values, *section, "settings", default={}), Mapping):
+            build(tree, load_task(task).config, at=(*section, "settings"))
+    except ConfigError as error:
+        yield from str(error).splitlines()
+
+
+def _at(values: Any, *key: Any, default: Any) -> Any:
+    """What stands at a key of nested mappings, if anything does."""
+    for part in key:
+        if not isinstance(values, Mapping):
+            return default
+        values = values.get(part)
+    return default if values is None else values

@@ -1,0 +1,209 @@
+"""A run's configuration -> its plan: which steps there are, and what each takes from which.
+
+render_scenes (demo) -> list_images -> collect_annotations -> train_detector (unless weights are
+given) -> detect -> score_detector, translate_tags -> pretrain -> for each task train, predict,
+score -> report. The branches after `pretrain` need nothing of each other.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
+from flows.plan import Plan, Step
+from flows.readers import ReaderCall, SourceEntry, check_entry
+from flows.stages import collect_annotations, list_images, predict, report, score, train
+from storage.errors import MissingFileError
+
+Reference = str | Path
+SCENES = "render_scenes.scenes"
+LIBRARY = {
+    "regions": "detect.regions",
+    "tags": "translate_tags.tags",
+    "annotations": "collect_annotations.annotations",
+}
+
+
+def plan_of(config: RunConfig) -> Plan:
+    """Put the steps of a run in order.
+
+    Raises:
+        MissingFileError: A photo folder or an annotation file is not there.
+    """
+    limits = config.limits
+    return Plan(
+        tuple(replace(step, limit_seconds=limits.of(step.stage)) for step in _steps(config))
+    )
+
+
+def _steps(config: RunConfig) -> Iterator[Step]:
+    steps = [*_seeing(config), *_learning(config)]
+    yield from steps
+    yield _report(config, [step.name for step in steps])
+
+
+def _seeing(config: RunConfig) -> Iterator[Step]:
+    """From photos to regions, tags and annotations."""
+    photos = {f"photos:{at}": place for at, place in _photo_folders(config).items()}
+    if config.render_scenes is not None:
+        yield Step(
+            name="render_scenes",
+            stage="render_scenes",
+            config=replace(config.render_scenes, seed=config.seed),
+        )
+    namespaces = {str(at): each.namespace for at, each in enumerate(config.data.images)}
+    yield Step(
+        name="list_images",
+        stage="list_images",
+        config=list_images.Config(namespaces=namespaces),
+        inputs=photos,
+    )
+    yield _collect(config)
+    images: Mapping[str, Reference] = {"images": "list_images.images", **photos}
+    annotations = {"annotations": LIBRARY["annotations"]}
+    detector: Reference = "train_detector.detector"
+    if config.detector_weights is not None:
+        detector = _existing(config.detector_weights, "detector_weights")
+    elif config.train_detector is not None:
+        training = replace(config.train_detector.training, seed=config.seed)
+        yield Step(
+            name="train_detector",
+            stage="train_detector",
+            config=replace(config.train_detector, training=training),
+            inputs={**images, **annotations},
+        )
+    yield Step(
+        name="detect", stage="detect", config=config.detect, inputs={**images, "detector": detector}
+    )
+    if config.score_detector is not None:
+        yield Step(
+            name="score_detector",
+            stage="score_detector",
+            config=config.score_detector,
+            inputs={"regions": LIBRARY["regions"], **annotations},
+        )
+    yield Step(
+        name="translate_tags",
+        stage="translate_tags",
+        config=config.translate_tags,
+        inputs={"regions": LIBRARY["regions"]},
+    )
+
+
+def _collect(config: RunConfig) -> Step:
+    calls: list[ReaderCall] = []
+    files: dict[str, Reference] = {}
+    for number, source in enumerate(config.data.sources):
+        entry = check_entry(source)
+        calls.append(
+            ReaderCall(
+                reader=entry.reader, options=entry.options, file_names=tuple(sorted(entry.files))
+            )
+        )
+        files |= _source_files(config, number, entry)
+    return Step(
+        name="collect_annotations",
+        stage="collect_annotations",
+        config=collect_annotations.Config(calls=tuple(calls), auto_split=config.data.auto_split),
+        inputs={"images": "list_images.images", **files},
+    )
+
+
+def _learning(config: RunConfig) -> Iterator[Step]:
+    """Pretraining, then one branch for each task."""
+    start: dict[str, Reference] = {}
+    if config.pretrain is not None:
+        yield _train("pretrain", PRETRAINING, config.pretrain, config, start)
+        start = {"start": "pretrain.model"}
+    for task, branch in config.tasks.items():
+        yield _train(f"{task}_train", task, branch, config, start)
+        yield _predict(task, branch, config)
+        yield _score(task, branch, config)
+
+
+def _train(
+    name: str, task: str, learning: Learning, config: RunConfig, start: Mapping[str, Reference]
+) -> Step:
+    return Step(
+        name=name,
+        stage="train",
+        config=train.Config(
+            task=task,
+            settings=learning.settings,
+            encoder=config.encoder,
+            training=replace(learning.training, seed=config.seed),
+            vocabulary=config.vocabulary,
+        ),
+        inputs={**LIBRARY, **start},
+    )
+
+
+def _predict(task: str, branch: TaskRun, config: RunConfig) -> Step:
+    return Step(
+        name=f"{task}_predict",
+        stage="predict",
+        config=predict.Config(
+            split=branch.split, controls=("", *branch.controls), seed=config.seed
+        ),
+        inputs={"model": f"{task}_train.model", **LIBRARY},
+    )
+
+
+def _score(task: str, branch: TaskRun, config: RunConfig) -> Step:
+    truth = {"truth": f"{SCENES}/truth.json"} if config.render_scenes is not None else {}
+    return Step(
+        name=f"{task}_score",
+        stage="score",
+        config=score.Config(task=task, settings=branch.settings, split=branch.split),
+        inputs={"predictions": f"{task}_predict.predictions", **LIBRARY, **truth},
+    )
+
+
+def _report(config: RunConfig, names: list[str]) -> Step:
+    languages = {
+        f"{task}_score": str(branch.settings.get("language", "zh"))
+        for task, branch in config.tasks.items()
+    }
+    photos = {f"photos:{at}": place for at, place in _photo_folders(config).items()}
+    truth = {"truth": f"{SCENES}/truth.json"} if config.render_scenes is not None else {}
+    page = config.report
+    return Step(
+        name="report",
+        stage="report",
+        config=report.Config(
+            title=page.title,
+            num_gallery=page.num_gallery,
+            num_examples=page.num_examples,
+            languages=languages,
+        ),
+        inputs={**{f"steps:{name}": name for name in names}, **photos, **truth},
+    )
+
+
+def _photo_folders(config: RunConfig) -> dict[str, Reference]:
+    """Number of a photo folder -> where it is."""
+    return {
+        str(at): _placed(config, each.path, f"data.images.{at}.path")
+        for at, each in enumerate(config.data.images)
+    }
+
+
+def _source_files(config: RunConfig, number: int, entry: SourceEntry) -> dict[str, Reference]:
+    return {
+        f"files:{number}.{name}": _placed(config, path, f"data.sources.{number}.{name}")
+        for name, path in entry.files.items()
+    }
+
+
+def _placed(config: RunConfig, path: str, key: str) -> Reference:
+    """A path of `data`: inside the rendered scenes, or below the root."""
+    if config.render_scenes is not None:
+        return f"{SCENES}/{path}"
+    return _existing(config.data.place() / path, key)
+
+
+def _existing(path: Path, key: str) -> Path:
+    if not path.exists():
+        hint = "; set data.root to where the data lies" if key.startswith("data.") else ""
+        raise MissingFileError(f"{path}: no such file or folder ({key}){hint}")
+    return path
