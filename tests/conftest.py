@@ -16,5 +16,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_configure() -> None:
     """Refuse a folder that was named and is not there: its tests would skip in silence."""
     for name in ("OSCAR_ORACLE_DIR", "OSCAR_DATA_DIR"):
-        if name in os.environ and not Path(os.environ[name]).is_dir():
+        if os.environ.get(name) and not Path(os.environ[name]).is_dir():
             raise pytest.UsageError(f"{name}={os.environ[name]} is no folder")

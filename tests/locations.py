@@ -10,12 +10,12 @@ _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def oracle_dir(*parts: str) -> Path:
     """Folder of recorded cases, e.g. `oracle_dir("metrics")`; for use while tests are collected."""
-    return Path(os.environ.get("OSCAR_ORACLE_DIR", _SHARED / "oracle")).joinpath(*parts)
+    return Path(os.environ.get("OSCAR_ORACLE_DIR") or _SHARED / "oracle").joinpath(*parts)
 
 
 def data_dir(*parts: str) -> Path:
     """Folder or file of the real data; skips the calling test where it is absent."""
-    path = Path(os.environ.get("OSCAR_DATA_DIR", _SHARED / "data")).joinpath(*parts)
+    path = Path(os.environ.get("OSCAR_DATA_DIR") or _SHARED / "data").joinpath(*parts)
     if not path.exists():
         pytest.skip(f"{path.name} is not here; set OSCAR_DATA_DIR to the folder of the real data")
     return path
