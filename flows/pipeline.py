@@ -113,7 +113,10 @@ def _learning(config: RunConfig) -> Iterator[Step]:
     """Pretraining, then one branch for each task."""
     start: dict[str, Reference] = {}
     if config.pretrain is not None:
-        yield _train("pretrain", PRETRAINING, config.pretrain, config, start)
+        pretrain = _train("pretrain", PRETRAINING, config.pretrain, config, start)
+        # nothing else is left to run beside it then, so it gets all threads (`Plan.has_company`)
+        scored = ("score_detector",) if config.score_detector is not None else ()
+        yield replace(pretrain, after=scored)
         start = {"start": "pretrain.model"}
     for task, branch in config.tasks.items():
         yield _train(f"{task}_train", task, branch, config, start)
