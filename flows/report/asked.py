@@ -1,0 +1,154 @@
+"""Questions with answers, kind by kind, each kind against its commonest answer and the controls."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.report.album import Album, spread
+from flows.report.finished import FinishedStep, read_rows
+from flows.report.measures import ROLE_LABELS, verdict
+from flows.report.records import Bar, QuestionExample, QuestionKind, Role
+from oscar_core.metrics.answers import answer_accuracy
+from storage.records import Annotations, QuestionAnnotation
+
+MAX_KINDS = 9
+"""More kinds than this are counted by the kind of their answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answered:
+    """One question of the test set; given: answer by control."""
+
+    question_id: str
+    image_id: str
+    question: str
+    kind: str
+    answers: tuple[str, ...]
+    given: Mapping[Role, str]
+
+    def accuracy(self, role: Role) -> float:
+        return answer_accuracy(self.answers, self.given.get(role, ""))
+
+
+def question_kinds(
+    step: FinishedStep | None, annotations: Annotations, album: Album, num: int
+) -> tuple[QuestionKind, ...]:
+    """All kinds, most frequent first; () where nothing was predicted."""
+    known = {question.question_id: question for question in annotations.questions}
+    answered = _read(step, known) if step is not None else []
+    train = [each for each in annotations.questions if each.split == "train" and each.answers]
+    by_answer = len({each.kind for each in answered}) > MAX_KINDS
+    if by_answer:
+        answered = [_by_answer_type(each, known) for each in answered]
+    kinds = Counter(each.kind for each in answered)
+    return tuple(
+        _kind(
+            kind,
+            [each for each in answered if each.kind == kind],
+            _commonest(
+                each
+                for each in train
+                if (each.answer_type if by_answer else each.question_type) == kind
+            ),
+            album,
+            num,
+        )
+        for kind, _ in sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    )
+
+
+def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_Answered]:
+    folder = step.folder / "predictions"
+    controls: dict[Role, dict[str, str]] = {
+        role: {
+            str(row.get("question_id")): str(row.get("answer", ""))
+            for row in read_rows(folder / f"{role}.jsonl")
+        }
+        for role in ("features_shuffled", "shuffled")
+    }
+    found = []
+    for row in read_rows(folder / "right.jsonl"):
+        key = str(row.get("question_id"))
+        answers = row.get("answers") or (known[key].answers if key in known else ())
+        if not answers:
+            continue
+        given: dict[Role, str] = {"right": str(row.get("answer", ""))}
+        given |= {role: table[key] for role, table in controls.items() if key in table}
+        found.append(
+            _Answered(
+                question_id=key,
+                image_id=str(row.get("image_id", "")),
+                question=str(row.get("question", "")),
+                kind=str(row.get("question_type", "")),
+                answers=tuple(map(str, answers)),
+                given=given,
+            )
+        )
+    return found
+
+
+def _by_answer_type(answered: _Answered, known: Mapping[str, QuestionAnnotation]) -> _Answered:
+    question = known.get(answered.question_id)
+    return _Answered(
+        question_id=answered.question_id,
+        image_id=answered.image_id,
+        question=answered.question,
+        kind=question.answer_type if question is not None else "",
+        answers=answered.answers,
+        given=answered.given,
+    )
+
+
+def _commonest(questions: Iterable[QuestionAnnotation]) -> str | None:
+    """The answer that is the main one of most questions; equal counts by name."""
+    counts: Counter[str] = Counter()
+    for question in questions:
+        counts[main_answer(question.answers)] += 1
+    return min(counts, key=lambda answer: (-counts[answer], answer)) if counts else None
+
+
+def main_answer(answers: Sequence[str]) -> str:
+    """The answer most people gave; the first of equals."""
+    return Counter(answers).most_common(1)[0][0] if answers else ""
+
+
+def _kind(
+    kind: str, answered: Sequence[_Answered], commonest: str | None, album: Album, num: int
+) -> QuestionKind:
+    values: list[tuple[Role, float]] = [
+        ("right", _mean(each.accuracy("right") for each in answered))
+    ]
+    for role in ("features_shuffled", "shuffled"):
+        if all(role in each.given for each in answered):
+            values.append((role, _mean(each.accuracy(role) for each in answered)))
+    if commonest is not None:
+        guess = _mean(answer_accuracy(each.answers, commonest) for each in answered)
+        values.append(("majority", guess))
+    labels = {**ROLE_LABELS, "majority": f"always “{commonest}”"}
+    majority = [(labels[role], value) for role, value in values if role == "majority"]
+    _, is_above = verdict(values[0][1], majority, len(answered))
+    return QuestionKind(
+        kind=kind or "without a kind",
+        num_questions=len(answered),
+        bars=tuple(
+            Bar(role=role, label=labels[role], value=value, length=min(1.0, value))
+            for role, value in values
+        ),
+        accuracy=values[0][1],
+        is_above=is_above,
+        examples=tuple(
+            QuestionExample(
+                picture=album.thumb(each.image_id),
+                question=each.question,
+                answer=each.given["right"],
+                expected=main_answer(each.answers),
+                accuracy=each.accuracy("right"),
+            )
+            for each in spread(answered, num)
+        ),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return float(sum(found) / len(found)) if found else 0.0

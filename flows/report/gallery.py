@@ -1,0 +1,115 @@
+"""Photos with what was seen on them, what was written about them and what people wrote."""
+
+from collections.abc import Mapping, Sequence
+
+from flows.demo.texts import find_colour_phrases
+from flows.demo.truth import TrueImage
+from flows.report.album import Album, spread
+from flows.report.finished import FinishedStep, read_rows
+from flows.report.records import GalleryEntry, RegionShown, TextPart
+from storage.records import Annotations, ImageRegions, ImageTags
+from translation.compose import compose_all
+
+NUM_DRAWN = 8
+"""Boxes drawn on a photo; the other regions are listed."""
+MIN_DRAWN_CONFIDENCE = 0.2
+
+
+def read_captions(step: FinishedStep | None, control: str) -> dict[str, str]:
+    """image_id -> predicted caption; {} where there are none.
+
+    Args:
+        step: that wrote predictions.
+        control: "right", "shuffled" or "features_shuffled".
+    """
+    if step is None:
+        return {}
+    rows = read_rows(step.folder / "predictions" / f"{control}.jsonl")
+    return {str(row["image_id"]): str(row.get("caption", "")) for row in rows if "image_id" in row}
+
+
+def gallery(
+    album: Album,
+    regions: Mapping[str, ImageRegions],
+    tags: Mapping[str, ImageTags],
+    annotations: Annotations,
+    predicted: FinishedStep | None,
+    language: str,
+    truth: Mapping[str, TrueImage],
+    num: int,
+) -> tuple[GalleryEntry, ...]:
+    """Entries at even distances over the captioned photos, or over all where none is captioned."""
+    right = read_captions(predicted, "right")
+    features_shuffled = read_captions(predicted, "features_shuffled")
+    candidates = sorted(image_id for image_id in right or regions if image_id in album)
+    references: dict[str, list[str]] = {}
+    for caption in annotations.captions:
+        if caption.language == language:
+            references.setdefault(caption.image_id, []).append(caption.text)
+    return tuple(
+        GalleryEntry(
+            picture=album.photo(image_id),
+            regions=shown_regions(regions.get(image_id), tags.get(image_id)),
+            caption=marked(right.get(image_id, ""), truth.get(image_id)),
+            caption_features_shuffled=marked(
+                features_shuffled.get(image_id, ""), truth.get(image_id)
+            ),
+            language=language,
+            references=tuple(references.get(image_id, ())),
+            is_new_combination=image_id in truth and truth[image_id].shows_held_out,
+        )
+        for image_id in spread(candidates, num)
+    )
+
+
+def marked(caption: str, truth: TrueImage | None) -> tuple[TextPart, ...]:
+    """Cut a caption at its object-with-colour phrases and judge each; whole where no truth is."""
+    if not caption or truth is None:
+        return (TextPart(text=caption),) if caption else ()
+    shown = set(truth.colour_phrases)
+    text, at = "".join(caption.split()), 0
+    parts = []
+    for phrase in find_colour_phrases(text):
+        if phrase.start > at:
+            parts.append(TextPart(text=text[at : phrase.start]))
+        is_true = (phrase.colour, phrase.class_name) in shown
+        at = phrase.end
+        parts.append(TextPart(text=text[phrase.start : at], verdict="true" if is_true else "false"))
+    if at < len(text):
+        parts.append(TextPart(text=text[at:]))
+    return tuple(parts)
+
+
+def shown_regions(regions: ImageRegions | None, tags: ImageTags | None) -> tuple[RegionShown, ...]:
+    """Every region with its words; the surest few are drawn."""
+    if regions is None:
+        return ()
+    return tuple(_shown(number, regions, tags) for number in range(len(regions.class_ids)))
+
+
+def _shown(number: int, regions: ImageRegions, tags: ImageTags | None) -> RegionShown:
+    x1, y1, x2, y2 = (float(edge) for edge in regions.boxes[number])
+    confidence = float(regions.confidences[number])
+    return RegionShown(
+        number=number + 1,
+        left=x1 / regions.width,
+        top=y1 / regions.height,
+        width=(x2 - x1 + 1) / regions.width,
+        height=(y2 - y1 + 1) / regions.height,
+        english=_english(regions.attribute_names[number], regions.class_names[number]),
+        chinese=_chinese(number, tags),
+        confidence=confidence,
+        is_drawn=number < NUM_DRAWN and (number == 0 or confidence >= MIN_DRAWN_CONFIDENCE),
+    )
+
+
+def _chinese(number: int, tags: ImageTags | None) -> str:
+    if tags is None or tags.language != "zh" or number >= len(tags.tags):
+        return ""
+    return compose_all(tags.attributes[number], tags.tags[number])
+
+
+def _english(attributes: Sequence[str], name: str) -> str:
+    """Attributes before the name, those that the name already says left out."""
+    said = name.split()
+    return " ".join([*(word for word in attributes if word not in said), name])
