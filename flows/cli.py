@@ -6,7 +6,7 @@ Everything heavy is imported inside a sub-command, so that `oscar-flow --help` i
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -123,6 +123,30 @@ def shard(
 
     for line in describe(path, limit):
         typer.echo(line)
+
+
+@app.command()
+def translate(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="English labels, one a line.")],
+    kind: Annotated[Literal["object", "attribute"], typer.Option("--kind")] = "object",
+    as_json: Annotated[bool, typer.Option("--json", help="Tags and coverage as JSON.")] = False,
+    dictionary: Annotated[
+        Path | None, typer.Option("--dictionary", help="A Mengzi dictionary beside our lexicon.")
+    ] = None,
+    policy: Annotated[
+        Literal["keep", "drop", "fail"], typer.Option("--policy", help="For what has no word.")
+    ] = "keep",
+) -> None:
+    """Translate labels of a detector into Chinese."""
+    import json
+
+    from flows.commands.translate import translate
+
+    translated = translate(source, kind=kind, dictionary=dictionary, policy=policy)
+    if as_json:
+        typer.echo(json.dumps(translated.as_json(), ensure_ascii=False, indent=1))
+    else:
+        typer.echo("\n".join(translated.lines()))
 
 
 @app.command()

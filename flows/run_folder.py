@@ -5,6 +5,7 @@ config.yaml                    resolved configuration
 <step>-<fingerprint12>/        what a step made, DONE.json last
 state/<step>.json              what is known of its latest attempt, for `status`
 logs/<step>-<fingerprint12>.jsonl
+steps.json                     step -> its folder, as the latest start saw them
 report.html, metrics.json      copies of the report step's
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from flows.errors import RunLockedError
 from flows.process import GRACE_SECONDS, boot_id, end_group, start_ticks
-from storage.artifacts import atomic_write_json, atomic_write_text
+from storage.artifacts import atomic_write_json
 
 RUNNING = "running"
 DONE = "done"
@@ -79,6 +80,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def steps(self) -> Path:
+        """Which folder is which step's, for commands that need no more of the configuration."""
+        return self.path / "steps.json"
 
     @property
     def digests(self) -> Path:
@@ -167,11 +173,6 @@ def end_orphans(run: RunFolder) -> None:
 
 def _is_alive(state: StepState) -> bool:
     return state.is_alive
-
-
-def save_config(run: RunFolder, text: str) -> None:
-    """Keep the resolved configuration beside what it made."""
-    atomic_write_text(run.config, text)
 
 
 def utc_now() -> str:

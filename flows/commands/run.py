@@ -1,5 +1,6 @@
 """Runs a configuration in a folder: `oscar-flow run` and `demo`."""
 
+import json
 import os
 import platform
 import threading
@@ -14,10 +15,10 @@ from flows.display import Display
 from flows.identity import DigestBook, PreparedStep, prepare
 from flows.pipeline import plan_of
 from flows.plan import Plan
-from flows.run_folder import RunFolder, locked, save_config
+from flows.run_folder import RunFolder, locked
 from flows.runner import ALREADY_DONE, StepEvent, StepResult, Tell
 from flows.schedule import Execution, run_plan
-from storage.artifacts import atomic_write_bytes
+from storage.artifacts import atomic_write_bytes, atomic_write_text
 
 REPORT_STEP = "report"
 PUBLISHED = ("report.html", "metrics.json")
@@ -73,7 +74,9 @@ def run_prepared(
     folder = RunFolder(out)
     with locked(folder):
         prepared = prepare(plan, folder, DigestBook(folder.digests))
-        _save_config(folder, as_yaml(config))
+        _save(folder.config, as_yaml(config))
+        folders = {name: prepared[name].folder.name for name in plan.names}
+        _save(folder.steps, json.dumps(folders, indent=1) + "\n")
         with Display(plan.names, stream, quiet=quiet) as display:
             results = _finished(plan, prepared, display.tell)
             if results is None:
@@ -136,9 +139,9 @@ def _executed(execution: Execution, *, with_prefect: bool) -> dict[str, StepResu
     return run_with_prefect(execution, name=execution.run.path.name)
 
 
-def _save_config(folder: RunFolder, text: str) -> None:
-    if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != text:
-        save_config(folder, text)
+def _save(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        atomic_write_text(path, text)
 
 
 def _device() -> str:
