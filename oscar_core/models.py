@@ -153,7 +153,7 @@ class ChoiceModel(_OnEncoder):
         if compat.scores_choices_with_two:
             head = replace(head, num_labels=2)
         self.dropout = nn.Dropout(config.hidden_dropout)
-        self.classifier = answer_head(head, config, has_norm=config.has_region_norm)
+        self.classifier = answer_head(head, config)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Logits (B * K, C) from a batch of B * K rows."""
