@@ -28,8 +28,10 @@ class PublishedAdamW(torch.optim.Optimizer):
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        corrects_bias: bool = True,
     ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self.corrects_bias = corrects_bias
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -62,7 +64,8 @@ class PublishedAdamW(torch.optim.Optimizer):
         rates = []
         for parameter in parameters:
             t = self.state[parameter]["step"]
-            rates.append(-group["lr"] * math.sqrt(1 - beta2**t) / (1 - beta1**t))
+            correction = math.sqrt(1 - beta2**t) / (1 - beta1**t) if self.corrects_bias else 1.0
+            rates.append(-group["lr"] * correction)
         torch._foreach_addcdiv_(parameters, means, below, rates)
         if group["weight_decay"] > 0:
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
