@@ -93,11 +93,14 @@ class Task:
 
     `Any` stands for the task's own `Config`, `Example`, batch and `Prediction`, which nobody
     outside its folder looks into.
+
+    predict_batch_size: examples predicted at once
     """
 
     name: str
     config: type[Any]
     package: str
+    predict_batch_size: int = 64
 
     def texts(self, config: Any, library: "Library") -> Iterator[str]:
         """Every training text that the vocabulary should cover (`dataset.py`)."""
@@ -140,9 +143,9 @@ class Task:
         """Encoder and head with new weights (`head.py`)."""
         return cast("nn.Module", self._verb("head", "build_model")(config, knowledge, encoder))
 
-    def losses(self, config: Any, model: "nn.Module", batch: Any) -> Losses:
-        """What a training batch costs (`train.py`)."""
-        return cast(Losses, self._verb("train", "losses")(config, model, batch))
+    def losses(self, config: Any, model: "nn.Module", batch: Any, number: int) -> Losses:
+        """What a training batch costs; `number` of the update, from 1 (`train.py`)."""
+        return cast(Losses, self._verb("train", "losses")(config, model, batch, number))
 
     def num_right(self, config: Any, model: "nn.Module", batch: Any) -> tuple[int, int]:
         """(right, asked) over a probe batch of a phase with a goal (`train.py`)."""

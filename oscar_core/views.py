@@ -50,8 +50,11 @@ class View:
     words: tuple[tuple[str, ...], ...]
 
 
+_REMEMBERED_BYTES = 1 << 29
+
+
 class Views(Mapping[str, View]):
-    """Views by image id, each made once.
+    """Views by image id; those made first are kept, up to half a gigabyte of regions.
 
     Regions and tags may come from other images (`Library.with_swapped`); each is cut by the
     confidences of the image it comes from.
@@ -61,11 +64,15 @@ class Views(Mapping[str, View]):
         self._library = library
         self._settings = settings
         self._made: dict[str, View] = {}
+        self._num_bytes = 0
 
     def __getitem__(self, image_id: str) -> View:
         view = self._made.get(image_id)
         if view is None:
-            view = self._made[image_id] = self._make(image_id)
+            view = self._make(image_id)
+            if self._num_bytes + view.regions.nbytes <= _REMEMBERED_BYTES:
+                self._made[image_id] = view
+                self._num_bytes += view.regions.nbytes
         return view
 
     def __iter__(self) -> Iterator[str]:
@@ -85,7 +92,7 @@ class Views(Mapping[str, View]):
         )
         tags = [self._tag(said.tags[i], said.attributes[i]) for i in range(spoken)]
         return View(
-            regions=region_inputs(seen, self._library.geometry)[:kept],
+            regions=region_inputs(seen, self._library.geometry)[:kept].copy(),
             tags=" ".join(filter(None, tags)) if self._settings.has_tags else "",
             words=words[:kept],
         )

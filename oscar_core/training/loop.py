@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -114,24 +113,25 @@ def train(
         TrainingError: The loss is not finite, or a checkpoint does not fit.
     """
     started = time.monotonic()
-    accelerator = Accelerator(gradient_accumulation_steps=training.accumulation)
+    accelerator = Accelerator()
+    model.to(accelerator.device)
     optimiser = build_optimiser(model, training)
     at = load_checkpoint(checkpoints, model, optimiser, lesson.identity)
     resumed_at = at.step
     log = LossLog(losses)
     log.keep_until(at.step)
-    trained, stepper = accelerator.prepare(model, optimiser)
+    stepper = accelerator.prepare(optimiser)
     num_steps = training.num_steps(len(lesson.examples))
     order = Order(lesson.phases, batch_size=training.batch_size, seed=training.seed)
     while at.step < num_steps:
-        at = _enter_phase(lesson, training, trained, at)
+        at = _enter_phase(lesson, training, model, at)
         phase = lesson.phases[at.phase]
         rate = training.learning_rate * rate_factor(training, at.step, num_steps)
         for group in stepper.param_groups:
             group["lr"] = rate
         seed_dropout(training.seed, at.step, accelerator.process_index)
         drawn = order.batch(at.phase, at.step - at.phase_start)
-        values = _update(lesson, training, accelerator, trained, stepper, drawn)
+        values = _update(lesson, training, accelerator, model, stepper, drawn, at.step + 1)
         at = replace(at, step=at.step + 1)
         report = StepReport(step=at.step, num_steps=num_steps, phase=phase.name, losses=values)
         if not math.isfinite(values["total"]):
@@ -159,29 +159,30 @@ def _update(
     model: nn.Module,
     stepper: PublishedAdamW,
     drawn: Sequence[Drawn],
+    number: int,
 ) -> dict[str, float]:
-    """One update on one batch, in parts if so configured; clipped once (specs/oscar.md Q6)."""
+    """One update on one batch, in parts if so configured; clipped once (specs/oscar.md Q6).
+
+    Each process takes its share of the batch; gradients are averaged over processes here, as a
+    task may call more of its model than `forward`, which is all that DDP would see.
+    """
     model.train()
     mine = drawn[accelerator.process_index :: accelerator.num_processes]
     parts = [mine[place :: training.accumulation] for place in range(training.accumulation)]
     parts = [part for part in parts if part]
     values: dict[str, float] = {}
-    for number, part in enumerate(parts):
-        is_last = number == len(parts) - 1
-        waits: AbstractContextManager[Any] = (
-            nullcontext() if is_last else accelerator.no_sync(model)
-        )
-        with waits:
-            examples = [lesson.examples[each.index] for each in part]
-            generators = [
-                example_generator(training.seed, each.epoch, each.index) for each in part
-            ]
-            batch = lesson.task.collate(lesson.config, lesson.knowledge, examples, generators)
-            found = lesson.task.losses(lesson.config, model, batch.to(accelerator.device))
-            # Accelerate divides by the accumulation it was told of
-            accelerator.backward(found.total * (training.accumulation / len(parts)))
+    for part in parts:
+        examples = [lesson.examples[each.index] for each in part]
+        generators = [example_generator(training.seed, each.epoch, each.index) for each in part]
+        batch = lesson.task.collate(lesson.config, lesson.knowledge, examples, generators)
+        found = lesson.task.losses(lesson.config, model, batch.to(accelerator.device), number)
+        accelerator.backward(found.total / len(parts))
         for name, value in {"total": found.total.detach(), **found.parts}.items():
             values[name] = values.get(name, 0.0) + float(value) / len(parts)
+    if accelerator.num_processes > 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
     if training.max_gradient_norm > 0:
         accelerator.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
     stepper.step()

@@ -30,9 +30,7 @@ class Order:
 
     def batch(self, phase: int, step: int) -> list[Drawn]:
         """The batch of update `step` (0-based) of a phase, group by group."""
-        counts = counts_of(
-            [group.share for group in self._phases[phase].groups], self._batch_size
-        )
+        counts = counts_of([group.share for group in self._phases[phase].groups], self._batch_size)
         drawn: list[Drawn] = []
         for number, count in enumerate(counts):
             size = len(self._phases[phase].groups[number].indices)

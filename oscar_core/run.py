@@ -1,0 +1,214 @@
+"""Trains, predicts and scores any task: what the stages of the flow call."""
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from oscar_core.config import EncoderSettings, OscarConfig
+from oscar_core.encoder import OscarEncoder
+from oscar_core.errors import WeightsError
+from oscar_core.model_folder import StoredModel, copy_weights, read_model, write_model
+from oscar_core.regions import region_inputs
+from oscar_core.task import Knowledge, Scores, Task, load_task
+from oscar_core.tokens import Tokenizer, build_vocabulary, read_vocabulary
+from oscar_core.training.checkpoints import remove_checkpoints
+from oscar_core.training.config import TrainingConfig
+from oscar_core.training.loop import Lesson, StepReport, TrainSummary, train
+from oscar_core.training.seeds import seed_weights
+from oscar_core.training.standardise import fold, measure_spread, standardise
+from storage.library import Library
+
+CHECKPOINTS = "checkpoints"
+"""Folder of checkpoints beside the model folder; gone when the training is done."""
+
+_ENCODER = "encoder."
+
+
+def train_task(
+    *,
+    task: str,
+    settings: object,
+    encoder: EncoderSettings,
+    training: TrainingConfig,
+    library: Library,
+    vocabulary: Path | None,
+    start: Path | None,
+    folder: Path,
+    losses: Path,
+    on_step: Callable[[StepReport], None],
+) -> TrainSummary:
+    """Train a model and write its folder; goes on from the last checkpoint.
+
+    Args:
+        task: Name of a folder of `oscar_core.tasks`.
+        settings: That task's `Config`.
+        encoder: Sizes of a new model; one that goes on from `start` keeps that one's.
+        training: How long and how fast.
+        library: Regions, tags and annotations.
+        vocabulary: A BERT vocabulary; None keeps that of `start`, or builds one from the texts.
+        start: Model folder whose weights are taken over; heads it lacks start anew.
+        folder: Becomes the model folder.
+        losses: Becomes `losses.jsonl`.
+        on_step: Told after every update.
+
+    Raises:
+        TaskError: Unknown task, nothing to learn.
+        WeightsError: `start` does not fit.
+        TrainingError: See `oscar_core.training.loop.train`.
+    """
+    chosen = load_task(task)
+    before = read_model(start) if start is not None else None
+    knowledge = Knowledge(
+        tokenizer=_tokenizer(chosen, settings, library, vocabulary, before),
+        answers=chosen.answers(settings, library),
+    )
+    examples = chosen.examples(settings, library, "train")
+    sizes = _sizes(encoder, knowledge, library, before)
+    seed_weights(training.seed)
+    model = chosen.build_model(settings, knowledge, sizes)
+    if before is not None:
+        _take_over(model, before)
+    if training.standardise_regions:
+        _standardise(model, library, is_new=before is None)
+    checkpoints = folder.parent / CHECKPOINTS
+    lesson = Lesson(
+        task=chosen,
+        config=settings,
+        knowledge=knowledge,
+        examples=examples,
+        phases=chosen.phases(settings, examples),
+        identity=_identity(chosen.name, settings, training, sizes, knowledge, len(examples), start),
+    )
+    summary = train(
+        lesson, training, model, checkpoints=checkpoints, losses=losses, on_step=on_step
+    )
+    fold(_encoder(model))
+    write_model(
+        folder,
+        task=chosen.name,
+        config=settings,
+        encoder=sizes,
+        knowledge=knowledge,
+        model=model,
+    )
+    remove_checkpoints(checkpoints)
+    if checkpoints.is_dir() and not any(checkpoints.iterdir()):
+        checkpoints.rmdir()
+    return summary
+
+
+def predict_task(
+    *, model: Path, library: Library, split: str, on_batch: Callable[[int, int], None]
+) -> list[Any]:
+    """Predict every example of a split with a stored model.
+
+    Args:
+        model: A model folder.
+        library: Controls come as a library with swapped images.
+        split: Of the annotations.
+        on_batch: Told (done, total) examples.
+
+    Returns:
+        The task's `Prediction` records, in the order of its examples.
+
+    Raises:
+        WeightsError: The model cannot be read.
+        TaskError: Nothing to predict.
+    """
+    stored = read_model(model)
+    task, built = load_task(stored.task), stored.build()
+    examples = task.examples(stored.config, library, split)
+    predictions: list[Any] = []
+    for start in range(0, len(examples), task.predict_batch_size):
+        chosen = examples[start : start + task.predict_batch_size]
+        batch = task.collate(stored.config, stored.knowledge, chosen, None)
+        with torch.inference_mode():
+            predictions += task.predict(stored.config, stored.knowledge, built, batch)
+        on_batch(start + len(chosen), len(examples))
+    return predictions
+
+
+def score_task(
+    *,
+    task: str,
+    settings: object,
+    predictions: Mapping[str, Sequence[Any]],
+    library: Library,
+    split: str,
+) -> Scores:
+    """Judge predictions by control (`oscar_core.task.CONTROLS`)."""
+    return load_task(task).score(settings, predictions, library, split)
+
+
+def _tokenizer(
+    task: Task,
+    settings: object,
+    library: Library,
+    vocabulary: Path | None,
+    before: StoredModel | None,
+) -> Tokenizer:
+    if before is not None:
+        if vocabulary is not None:
+            given = read_vocabulary(vocabulary)
+            if given.vocabulary != before.knowledge.tokenizer.vocabulary:
+                raise WeightsError(f"{vocabulary}: not the vocabulary of the model to start from")
+        return before.knowledge.tokenizer
+    if vocabulary is not None:
+        return read_vocabulary(vocabulary)
+    return Tokenizer(build_vocabulary(task.texts(settings, library)))
+
+
+def _sizes(
+    encoder: EncoderSettings, knowledge: Knowledge, library: Library, before: StoredModel | None
+) -> OscarConfig:
+    image_id = next(iter(library.regions))
+    width = region_inputs(library.regions[image_id], library.geometry).shape[1]
+    if before is None:
+        return encoder.for_input(vocabulary_size=len(knowledge.tokenizer), region_feature_dim=width)
+    if before.encoder.region_feature_dim != width:
+        raise WeightsError(
+            f"the model to start from reads regions of width {before.encoder.region_feature_dim}, "
+            f"these have {width}; was it trained with another detector?"
+        )
+    return before.encoder
+
+
+def _take_over(model: nn.Module, before: StoredModel) -> None:
+    """Weights of an earlier training; only heads may be new."""
+    new = copy_weights(model, before.weights)
+    missing = [name for name in new if name.startswith(_ENCODER)]
+    if missing:
+        raise WeightsError(f"the model to start from lacks tensor {missing[0]!r}")
+
+
+def _standardise(model: nn.Module, library: Library, *, is_new: bool) -> None:
+    images = library.image_ids("train")
+    inputs = (region_inputs(library.regions[name], library.geometry) for name in images)
+    standardise(_encoder(model), measure_spread(inputs), is_new=is_new)
+
+
+def _encoder(model: nn.Module) -> OscarEncoder:
+    return cast(OscarEncoder, model.encoder)
+
+
+def _identity(
+    task: str,
+    settings: object,
+    training: TrainingConfig,
+    sizes: OscarConfig,
+    knowledge: Knowledge,
+    num_examples: int,
+    start: Path | None,
+) -> str:
+    """Of everything that decides how the training goes; checkpoints name it."""
+    parts = [task, repr(settings), repr(training), repr(sizes), str(num_examples)]
+    whole = sha256("\n".join(chain(parts, knowledge.answers)).encode())
+    whole.update("\n".join(knowledge.tokenizer.vocabulary).encode())
+    if start is not None:
+        whole.update((start / "model.safetensors").read_bytes())
+    return whole.hexdigest()

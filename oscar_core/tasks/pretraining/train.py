@@ -1,0 +1,72 @@
+"""The objectives of pretraining.
+
+Letters: B rows, T text positions, S = T + R, R region positions, K words of a region, H width.
+"""
+
+import torch
+from torch import Tensor
+
+from oscar_core.losses import cross_entropy
+from oscar_core.models import PretrainingModel
+from oscar_core.task import Losses
+from oscar_core.tasks.pretraining.collate import Batch, Rows
+from oscar_core.tasks.pretraining.records import Config
+from oscar_core.tasks.pretraining.sample import NOT_A_TARGET
+
+
+def losses(config: Config, model: PretrainingModel, batch: Batch, number: int) -> Losses:
+    """Masked words + three-way, both means over all rows; and the region objective if it is on.
+
+    Source: `oscar/modeling/modeling_bert.py:BertImgForPreTraining`, `run_oscarplus_pretrain.py`.
+    """
+    encoded = [model.encode(rows.packed) for rows in batch.rows]
+    chosen = [rows.word_labels != NOT_A_TARGET for rows in batch.rows]
+    states = torch.cat([e.sequence[c] for e, c in zip(encoded, chosen, strict=True)])
+    labels = torch.cat([r.word_labels[c] for r, c in zip(batch.rows, chosen, strict=True)])
+    words = cross_entropy(model.word_head(states, model.word_embedding), labels)
+    pooled = torch.cat([e.pooled for e in encoded])
+    matches = torch.cat([rows.match_labels for rows in batch.rows])
+    contrast_logits = model.contrast_head(pooled)
+    contrast = cross_entropy(contrast_logits, matches)
+    total = words + config.contrast_weight * contrast
+    asked = matches != NOT_A_TARGET
+    parts = {"words": words.detach(), "contrast": contrast.detach()}
+    if bool(asked.any()):
+        right = contrast_logits.detach().argmax(dim=1)[asked] == matches[asked]
+        parts["contrast_accuracy"] = right.float().mean()
+    if config.region_weight > 0:
+        named = _region_loss(model, [e.sequence for e in encoded], batch.rows)
+        total = total + config.region_weight * named
+        parts["regions"] = named.detach()
+    return Losses(total=total, parts=parts)
+
+
+def _region_loss(
+    model: PretrainingModel, sequences: list[Tensor], rows: tuple[Rows, ...]
+) -> Tensor:
+    """Cross entropy of each region's words under one softmax from its encoder output."""
+    states, labels = [], []
+    for sequence, each in zip(sequences, rows, strict=True):
+        states.append(sequence[:, each.packed.input_ids.shape[1] :].flatten(0, 1))
+        labels.append(each.region_words.flatten(0, 1))
+    words = torch.cat(labels)
+    known = (words != NOT_A_TARGET).any(dim=1)
+    logits = model.word_head(torch.cat(states)[known], model.word_embedding)
+    log_probabilities = logits.log_softmax(dim=1)
+    told = words[known]
+    right = log_probabilities.gather(1, told.clamp(min=0))
+    is_told = (told != NOT_A_TARGET).to(right.dtype)
+    return -(right * is_told).sum() / is_told.sum().clamp(min=1)
+
+
+def num_right(config: Config, model: PretrainingModel, batch: Batch) -> tuple[int, int]:
+    """Rows all of whose masked words are told rightly."""
+    right = asked = 0
+    for rows in batch.rows:
+        told = model(rows.packed)[0].argmax(dim=2)
+        is_masked = rows.word_labels != NOT_A_TARGET
+        good = ((told == rows.word_labels) | ~is_masked).all(dim=1)
+        has_question = is_masked.any(dim=1)
+        right += int((good & has_question).sum())
+        asked += int(has_question.sum())
+    return right, asked
