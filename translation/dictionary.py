@@ -1,7 +1,7 @@
 """English labels of a detector -> Chinese words, one for one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +65,10 @@ class TagDictionary:
             policy: what becomes of a label that no list knows.
         """
         self.policy = policy
-        self._lists = tuple(lists)
+        self._lists = tuple(
+            replace(each, words={kind: _with_joined(words) for kind, words in each.words.items()})
+            for each in lists
+        )
         self._known: dict[tuple[Kind, str], Translation] = {}
 
     def translate(self, labels: Sequence[str], kind: Kind) -> list[Translation]:
@@ -107,7 +110,7 @@ class TagDictionary:
         return found
 
     def _listed(self, label: str, kind: Kind) -> Translation | None:
-        for spelling in spellings(label):
+        for spelling in spellings(label, inflect=kind == "object"):
             for each in self._lists:
                 chinese = each.words.get(kind, {}).get(spelling)
                 if chinese is not None:
@@ -178,3 +181,9 @@ def open_dictionary(
         mengzi = WordList(source="mengzi", words={"object": read_mengzi(dictionary)})
         lists.insert(0 if first == "dictionary" else 1, mengzi)
     return TagDictionary(lists, policy)
+
+
+def _with_joined(words: Mapping[str, str]) -> dict[str, str]:
+    """The words, and those of several parts also as one: "fire truck" is found by "firetruck"."""
+    joined = {label.replace(" ", ""): word for label, word in words.items()}
+    return {**joined, **words}

@@ -100,31 +100,31 @@ def singulars(word: str) -> Iterator[str]:
         yield word[:-2]
 
 
-def spellings(label: str) -> Iterator[str]:
+def spellings(label: str, *, inflect: bool = True) -> Iterator[str]:
     """Forms under which a label may stand in a dictionary, nearest first, each once.
 
     The label itself, its American spelling, its last word in the singular, every word in the
     singular, its last word in the plural, and all of these written as one word.
+
+    Args:
+        label: as given.
+        inflect: offer singular and plural too. Attributes have none: "glasses" is no way of
+            writing the material glass.
     """
-    given: dict[str, None] = {}
-    for form in (normalise(label), americanise(normalise(label))):
-        given[form] = None
+    given = dict.fromkeys((normalise(label), americanise(normalise(label))))
     if "" in given:
         return
     forms = dict(given)
-    for form in given:
-        head, _, last = form.rpartition(" ")
-        for singular in singulars(last):
-            forms[f"{head} {singular}".strip()] = None
-    for form in given:
-        forms |= dict.fromkeys(_all_singular(form))
-    for form in given:
-        if not form.endswith("s"):
-            forms[f"{form}s"] = None
+    if inflect:
+        for form in given:
+            head, _, last = form.rpartition(" ")
+            forms |= dict.fromkeys(f"{head} {each}".strip() for each in singulars(last))
+        for form in given:
+            forms |= dict.fromkeys(_all_singular(form))
+        forms |= dict.fromkeys(f"{form}s" for form in given if not form.endswith("s"))
     yield from forms
-    yield from dict.fromkeys(
-        joined for form in forms if (joined := form.replace(" ", "")) not in forms
-    )
+    joined = dict.fromkeys(form.replace(" ", "") for form in forms)
+    yield from (form for form in joined if form not in forms)
 
 
 def _american(word: str) -> str:
