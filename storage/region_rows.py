@@ -108,7 +108,9 @@ class RegionGroup:
 
     def _part(self, name: str, row: int) -> NDArray[Any]:
         first, last = self._offsets[name][row : row + 2]
-        return self._flat[name][first:last].copy()  # a view of Arrow's memory cannot be written to
+        # a view of Arrow's memory could not be written to
+        part: NDArray[Any] = self._flat[name][first:last].copy()
+        return part
 
 
 class MappedFeatures:
@@ -151,6 +153,6 @@ class MappedFeatures:
 
     def read(self, start: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """One value as an array of its own (so it may outlive the file)."""
-        num = shape[0] * shape[1]
-        values: NDArray[Any] = np.frombuffer(self._map, dtype, num, start).reshape(shape)
-        return values.copy()
+        values = np.empty(shape, dtype)
+        values.ravel()[:] = np.frombuffer(self._map, dtype, values.size, start)
+        return values
