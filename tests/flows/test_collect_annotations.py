@@ -1,0 +1,117 @@
+"""Annotations are joined with the photos of the run; what does not join is counted and listed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.photos import write_photos
+from flows.readers import ReaderCall
+from flows.stages.collect_annotations import AutoSplit, Config, Inputs, Outputs, Summary, run
+from storage.annotation_shards import read_annotations
+from storage.quarantine import read_quarantine
+from storage.records import Annotations, ImageSource
+
+NAMES = st.text(min_size=1, max_size=20)
+
+
+def write_captions(path: Path, captions: Sequence[tuple[int, int, str]]) -> Path:
+    """A COCO file of (id, image id, caption), every image listed."""
+    images = [
+        {"id": number, "file_name": f"{number:012d}.jpg", "height": 4, "width": 4}
+        for number in sorted({number for _, number, _ in captions})
+    ]
+    rows = [
+        {"id": own, "image_id": number, "caption": caption} for own, number, caption in captions
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": rows}), encoding="utf-8")
+    return path
+
+
+def collect(
+    tmp_path: Path, image_numbers: Sequence[int], *files: Path, split: str = "train"
+) -> tuple[Summary, Annotations]:
+    images = tmp_path / "images"
+    photos = [
+        ImageSource(image_id=f"coco/{number:012d}", path=tmp_path / f"{number}.jpg")
+        for number in image_numbers
+    ]
+    write_photos(images, {"0": photos}, {"0": tmp_path})
+    call = ReaderCall(
+        reader="coco_captions",
+        options={"namespace": "coco", "split": split, "language": "en"},
+        file_names=("path",),
+    )
+    summary = run(
+        Config(calls=(call,) * len(files)),
+        Inputs(images=images, files={f"{at}.path": path for at, path in enumerate(files)}),
+        Outputs(annotations=tmp_path / "annotations"),
+    )
+    return summary, read_annotations(tmp_path / "annotations")
+
+
+def test_what_belongs_to_no_photo_is_set_aside_and_counted(tmp_path: Path) -> None:
+    path = write_captions(tmp_path / "c.json", [(1, 7, "a cat"), (2, 8, "a dog"), (3, 7, "cats")])
+    summary, annotations = collect(tmp_path, [7, 9], path)
+    assert [each.text for each in annotations.captions] == ["a cat", "cats"]
+    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (3, 2, 1)
+    dropped = read_quarantine(tmp_path / "quarantine.jsonl")
+    assert [(each.image_id, each.reason) for each in dropped] == [
+        ("coco/000000000008", "no-such-image")
+    ]
+
+
+def test_the_same_record_from_two_sources_counts_once(tmp_path: Path) -> None:
+    path = write_captions(tmp_path / "c.json", [(1, 7, "a cat"), (2, 7, "cats")])
+    summary, annotations = collect(tmp_path, [7], path, path)
+    assert len(annotations.captions) == 2
+    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (4, 2, 2)
+    dropped = read_quarantine(tmp_path / "quarantine.jsonl")
+    assert {each.reason for each in dropped} == {"duplicate-id"}
+
+
+def test_auto_splits_are_those_of_the_photo_whatever_the_source(tmp_path: Path) -> None:
+    numbers = range(200)
+    one = write_captions(tmp_path / "1.json", [(n, n, "one") for n in numbers])
+    other = write_captions(tmp_path / "2.json", [(n + 1000, n, "other") for n in numbers])
+    _, annotations = collect(tmp_path, numbers, one, other, split="auto")
+    by_image: dict[str, set[str]] = {}
+    for caption in annotations.captions:
+        by_image.setdefault(caption.image_id, set()).add(caption.split)
+    assert all(len(splits) == 1 for splits in by_image.values())
+    shares = [sum(split in each for each in by_image.values()) for split in ("train", "val")]
+    assert 120 < shares[0] < 160
+    assert 8 < shares[1] < 35
+
+
+def test_an_official_split_stays(tmp_path: Path) -> None:
+    path = write_captions(tmp_path / "c.json", [(n, n, "text") for n in range(20)])
+    _, annotations = collect(tmp_path, range(20), path, split="val")
+    assert {each.split for each in annotations.captions} == {"val"}
+
+
+def test_no_sources_are_no_annotations(tmp_path: Path) -> None:
+    summary, annotations = collect(tmp_path, [1])
+    assert summary.num_in == 0
+    assert annotations == Annotations()
+
+
+@given(image_id=NAMES, val=st.floats(0, 0.4), test=st.floats(0, 0.4))
+def test_every_photo_has_one_split(image_id: str, val: float, test: float) -> None:
+    split = AutoSplit(val=val, test=test)
+    assert split.split_of(image_id) == split.split_of(image_id)
+    assert split.split_of(image_id) in {"train", "val", "test"}
+
+
+def test_the_division_never_changes() -> None:
+    splits = [AutoSplit().split_of(f"coco/{number:012d}") for number in range(12)]
+    expected = "test train val test train test train train test train train train"
+    assert " ".join(splits) == expected
+
+
+def test_shares_must_leave_something_to_train_on() -> None:
+    with pytest.raises(ValueError, match="leave room for training"):
+        AutoSplit(val=0.5, test=0.5)
