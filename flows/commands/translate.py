@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.errors import FlowError
 from translation.coverage import Coverage
 from translation.dictionary import Policy, Translation, open_dictionary
+from translation.labels import read_labels
 from translation.lexicon import Kind
 
 STANDARD_INPUT = "-"
@@ -46,19 +46,16 @@ def translate(source: str, *, kind: Kind, dictionary: Path | None, policy: Polic
         policy: what becomes of a label that has no word.
 
     Raises:
-        FlowError: The text cannot be read.
-        TranslationError: The dictionary is damaged, or a label is not covered and must be.
+        OSError: The file cannot be read.
+        TranslationError: It is no text, the dictionary is damaged, or a label is not covered and
+            must be.
     """
-    labels = [line.strip() for line in _text(source).splitlines() if line.strip()]
+    labels = read_labels(_content(source), source)
     tags = open_dictionary(dictionary, policy=policy).translate(labels, kind)
     coverage = Coverage()
     coverage.add(tags, kind)
     return Translated(tags=tuple(tags), coverage=coverage)
 
 
-def _text(source: str) -> str:
-    try:
-        content = sys.stdin.buffer.read() if source == STANDARD_INPUT else Path(source).read_bytes()
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FlowError(f"{source}: byte {error.start} is not UTF-8; convert the file") from error
+def _content(source: str) -> bytes:
+    return sys.stdin.buffer.read() if source == STANDARD_INPUT else Path(source).read_bytes()

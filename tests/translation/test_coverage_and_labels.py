@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from translation.coverage import Coverage
 from translation.dictionary import open_dictionary
 from translation.errors import LabelFileError, TranslationError
-from translation.labels import read_labels, translate_labels
+from translation.labels import read_labels
 
 LABELS = st.lists(st.sampled_from(["car", "red car", "zzz", "yyy", "sidewalk", "shiny"]))
 
@@ -70,34 +70,6 @@ def test_rows_tell_kind_and_source() -> None:
 
 def test_no_labels_at_all_are_fully_covered() -> None:
     assert coverage_of([]).as_json()["share"] == 1.0
-
-
-def test_the_document_has_tags_and_coverage_in_the_agreed_form() -> None:
-    result = translate_labels(b"car\n\nzzz\r\n", "labels.txt", "object", open_dictionary())
-    document = json.loads(result.as_json())
-    assert list(document) == ["tags", "coverage"]
-    assert document["tags"] == [
-        {"english": "car", "chinese": "汽车", "source": "lexicon"},
-        {"english": "zzz", "chinese": "zzz", "source": "kept"},
-    ]
-    assert document["coverage"]["labels"] == 2
-
-
-def test_the_text_form_has_a_line_a_label_and_the_coverage() -> None:
-    text = translate_labels(b"red\nzzz", "-", "attribute", open_dictionary()).as_text()
-    assert text.splitlines() == [
-        "red\t红色\tlexicon",
-        "zzz\tzzz\tkept",
-        "# 1 of 2 labels have a Chinese word (50.0 %)",
-        "# without one: zzz",
-    ]
-
-
-def test_a_text_without_labels_is_no_error() -> None:
-    assert (
-        json.loads(translate_labels(b"\n", "-", "object", open_dictionary()).as_json())["tags"]
-        == []
-    )
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_line() -> None:

@@ -114,3 +114,20 @@ def test_a_bad_lexicon_is_refused(tmp_path: Path, changes: dict[str, object], sa
 def test_an_unknown_domain_is_refused_with_those_there_are() -> None:
     with pytest.raises(DictionaryError, match=r"'mars'.*'rendered_scenes'"):
         own_lexicon().words("object", "mars")
+
+
+def test_every_name_in_the_real_annotations_has_a_word() -> None:
+    dictionary = open_dictionary()
+    labels: dict[Kind, list[str]] = {"object": [], "attribute": []}
+    for file, key in (("objects", "objects"), ("attributes", "attributes")):
+        for record in read("real", "visual_genome", f"{file}.json"):
+            for region in record[key]:
+                labels["object"] += region["names"]
+                labels["attribute"] += region.get("attributes", [])
+    for split in ("train", "val"):
+        instances = read("real", "coco", "annotations", f"instances_{split}2017.json")
+        labels["object"] += [category["name"] for category in instances["categories"]]
+    assert len(labels["object"]) > 100
+    for kind, names in labels.items():
+        translated = dictionary.translate(names, kind)
+        assert {each.english for each in translated if not each.is_covered} == set()
