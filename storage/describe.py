@@ -1,0 +1,147 @@
+"""What a shard, or a folder of shards, holds, in lines to read."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.errors import DamagedFileError, MissingFileError, StorageError
+from storage.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_shard
+from storage.places import Place
+from storage.schemas import KIND_KEY, SCHEMAS, VERSION_KEY
+from storage.shards import open_shard, read_group
+
+_SHOWN_ROWS = 3
+_SHOWN_CHARACTERS = 100
+_FOLDER_KINDS = ("regions", "tags", "annotations")
+
+
+def describe_shard(path: str | Path) -> list[str]:
+    """A shard's kind, version, settings, size and first rows; of a folder, its manifest.
+
+    Args:
+        path: a Parquet file, a folder with a manifest, or the URL of either.
+
+    Returns:
+        Lines.
+
+    Raises:
+        MissingFileError: Nothing is there, or no manifest in the folder.
+        DamagedFileError: It is not a shard of ours, or not what the manifest says.
+    """
+    name = str(path).rstrip("/")
+    parent, _, last = name.rpartition("/")
+    if last.endswith(".parquet"):
+        return _of_file(Place(parent or ("." if "/" not in name else "/")), last)
+    return _of_folder(Place(path if isinstance(path, Path) else name))
+
+
+def _of_folder(place: Place) -> list[str]:
+    if MANIFEST_NAME not in place.names():
+        shards = [name for name in place.names() if name.endswith(".parquet")]
+        if not shards:
+            raise MissingFileError(f"{place.name}: no shards and no {MANIFEST_NAME} here")
+        raise MissingFileError(
+            f"{place.name}: {len(shards)} shards but no {MANIFEST_NAME}: the folder is incomplete; "
+            "name one shard, or run the step again"
+        )
+    manifest = _manifest(place)
+    lines = [
+        f"folder    {place.name}",
+        f"kind      {manifest.kind}",
+        *_settings(manifest.settings),
+        f"rows      {manifest.num_rows} in {len(manifest.shards)} shards",
+    ]
+    for shard in manifest.shards:
+        try:
+            verify_shard(place, shard)
+            state = "sound"
+        except StorageError as error:
+            state = str(error).partition(": ")[2]
+        lines.append(f"  {shard.file}  {shard.rows} rows  {shard.size:,} bytes  {state}")
+    if manifest.shards:
+        lines += ["", *_of_file(place, manifest.shards[0].file)]
+    return lines
+
+
+def _manifest(place: Place) -> Manifest:
+    """The manifest of a folder of any kind."""
+    for kind in _FOLDER_KINDS[:-1]:
+        with suppress(DamagedFileError):
+            return read_manifest(place, kind)
+    return read_manifest(place, _FOLDER_KINDS[-1])
+
+
+def _of_file(place: Place, name: str) -> list[str]:
+    where = place.describe(name)
+    kind = _kind(place, name)
+    file, settings = open_shard(place, name, kind)
+    with file:
+        facts = file.metadata
+        version = (file.schema_arrow.metadata or {}).get(VERSION_KEY.encode(), b"?").decode()
+        lines = [
+            f"shard     {where}",
+            f"kind      {kind}, schema version {version}",
+            *_settings(settings),
+            f"rows      {facts.num_rows} in {facts.num_row_groups} row groups, "
+            f"{place.size(name):,} bytes",
+        ]
+        for number, row in enumerate(_first_rows(file, where)):
+            lines += ["", f"row {number}"]
+            lines += [f"  {key:17} {_shown(key, value, row)}" for key, value in row.items()]
+    left = facts.num_rows - _SHOWN_ROWS
+    return [*lines, "", f"... and {left} more rows"] if left > 0 else lines
+
+
+def _kind(place: Place, name: str) -> str:
+    """The kind a file says it is of.
+
+    Raises:
+        DamagedFileError: It says nothing of the sort.
+    """
+    where = place.describe(name)
+    stream = place.open(name)
+    try:
+        with pq.ParquetFile(stream) as file:
+            said = str((file.schema_arrow.metadata or {}).get(KIND_KEY.encode(), b""), "utf-8")
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(
+            f"{where}: no whole Parquet file (write interrupted?); run the step again"
+        ) from error
+    if said not in SCHEMAS:
+        raise DamagedFileError(f"{where}: a Parquet file, but not a shard of this program")
+    return said
+
+
+def _first_rows(file: pq.ParquetFile, where: str) -> Iterator[Mapping[str, Any]]:
+    left = _SHOWN_ROWS
+    for group in range(file.num_row_groups):
+        if left <= 0:
+            return
+        rows = read_group(file, group, where).slice(0, left).to_pylist()
+        left -= len(rows)
+        yield from rows
+
+
+def _settings(settings: Mapping[str, str]) -> list[str]:
+    return [f"setting   {key} = {value}" for key, value in settings.items()]
+
+
+def _shown(key: str, value: Any, row: Mapping[str, Any]) -> str:
+    """A value on one line, not too long."""
+    if isinstance(value, bytes):
+        shape = " x ".join(map(str, row.get(f"{key}_shape", [len(value)])))
+        return f"{shape}, {len(value):,} bytes"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        parts = (_shown(key, each, row) for each in value[:_SHOWN_CHARACTERS])
+        return _cut(f"[{', '.join(parts)}]" + (f"  ({len(value)})" if len(value) > 4 else ""))
+    return _cut(" ".join(str(value).split()))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."

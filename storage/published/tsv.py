@@ -1,0 +1,169 @@
+"""Tables in the layout of the Oscar family: `x.tsv` with the offsets of its rows in `x.lineidx`.
+
+UTF-8, columns between tabs, a newline after each row; the first column is the image key. The index
+is text: one decimal byte offset a row. Fields lose outer white space, as in the original reader.
+Source: oscar/utils/tsv_file.py of microsoft/Oscar.
+"""
+
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Self, overload
+
+from storage.artifacts import atomic_path, atomic_write_text
+from storage.errors import DamagedFileError, MissingFileError, RecordError
+from storage.json_files import read_bytes
+
+INDEX_SUFFIX = ".lineidx"
+
+
+class TsvReader(Sequence[tuple[str, ...]]):
+    """Rows of a table by number, memory-mapped.
+
+    Without an index file the table is read through once, and nothing is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a table and check its index.
+
+        Raises:
+            MissingFileError: There is no such table.
+            DamagedFileError: The index does not fit the table.
+        """
+        self._path = path
+        try:
+            with open(path, "rb") as stream:
+                self._size = stream.seek(0, 2)
+                # an empty file cannot be mapped
+                self._content: mmap.mmap | bytes = (
+                    mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if self._size else b""
+                )
+        except FileNotFoundError:
+            raise MissingFileError(f"{path}: no such file") from None
+        index = path.with_suffix(INDEX_SUFFIX)
+        self._starts = self._indexed(index) if index.exists() else self._found()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, number: int) -> tuple[str, ...]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[tuple[str, ...]]: ...
+    def __getitem__(self, number: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
+        """One row, its fields without outer white space.
+
+        Raises:
+            IndexError: There are fewer rows.
+            DamagedFileError: It is not UTF-8.
+        """
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        place = range(len(self))[number]
+        try:
+            line = self._line(place).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DamagedFileError(
+                f"{self._path}: row {place}: byte {error.start} of it is not UTF-8"
+            ) from error
+        return tuple(field.strip() for field in line.split("\t"))
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return (self[place] for place in range(len(self)))
+
+    def key(self, number: int) -> str:
+        """First column of a row, without decoding the others."""
+        place = range(len(self))[number]
+        return self._line(place).partition(b"\t")[0].decode("utf-8", "replace").strip()
+
+    def rows_by_key(self) -> dict[str, int]:
+        """Key -> number of its row.
+
+        Raises:
+            DamagedFileError: A key occurs twice.
+        """
+        rows: dict[str, int] = {}
+        for place in range(len(self)):
+            key = self.key(place)
+            if key in rows:
+                raise DamagedFileError(f"{self._path}: rows {rows[key]} and {place} are of {key!r}")
+            rows[key] = place
+        return rows
+
+    def _line(self, place: int) -> bytes:
+        start = self._starts[place]
+        end = self._content.find(b"\n", start)
+        return self._content[start : self._size if end < 0 else end]
+
+    def _found(self) -> list[int]:
+        starts, start = [], 0
+        while start < self._size:
+            starts.append(start)
+            end = self._content.find(b"\n", start)
+            start = self._size if end < 0 else end + 1
+        return starts
+
+    def _indexed(self, index: Path) -> list[int]:
+        mend = f"delete {index.name} to have it made anew"
+        try:
+            starts = [int(line) for line in read_bytes(index).split()]
+        except ValueError as error:
+            raise DamagedFileError(f"{index}: not an index ({error}); {mend}") from error
+        if bool(starts) != bool(self._size) or (starts and starts[0] != 0):
+            raise DamagedFileError(f"{index}: does not begin with the table's first row; {mend}")
+        for row, (start, following) in enumerate(pairwise(starts)):
+            if not start < following < self._size or self._content[following - 1] != ord("\n"):
+                raise DamagedFileError(
+                    f"{index}: row {row + 1} does not begin at byte {following}; {mend}"
+                )
+        if starts and self._content.find(b"\n", starts[-1]) not in (-1, self._size - 1):
+            raise DamagedFileError(f"{index}: the table has more rows than the index; {mend}")
+        return starts
+
+
+class TsvWriter:
+    """Writes a table and its index; both appear when the block ends well."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the table; nothing is written before the block is entered."""
+        self._path = path
+        self._starts: list[int] = []
+        self._size = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._path.with_suffix(INDEX_SUFFIX).unlink(missing_ok=True)
+        self._stream = self._stack.enter_context(
+            open(self._stack.enter_context(atomic_path(self._path)), "wb")
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Put the table in its place, then the index, unless the block failed."""
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+        if error[0] is None:
+            lines = "".join(f"{start}\n" for start in self._starts)
+            atomic_write_text(self._path.with_suffix(INDEX_SUFFIX), lines)
+
+    def add(self, fields: Sequence[str]) -> None:
+        """Write a row.
+
+        Raises:
+            RecordError: A field has a tab or a line end, or there is no field.
+            OSError: It cannot be written.
+        """
+        if not fields or any(sign in field for field in fields for sign in "\t\r\n"):
+            raise RecordError(f"{self._path}: a row needs fields without tabs and line ends")
+        row = ("\t".join(fields) + "\n").encode("utf-8")
+        self._stream.write(row)
+        self._starts.append(self._size)
+        self._size += len(row)
+
+
+def write_tsv(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write a whole table with its index. Raises as `TsvWriter.add`."""
+    with TsvWriter(path) as writer:
+        for row in rows:
+            writer.add(row)
