@@ -115,18 +115,17 @@ def main_answer(answers: Sequence[str]) -> str:
 def _kind(
     kind: str, answered: Sequence[_Answered], commonest: str | None, album: Album, num: int
 ) -> QuestionKind:
-    values: list[tuple[Role, float]] = [
-        ("right", _mean(each.accuracy("right") for each in answered))
-    ]
+    right = _mean(each.accuracy("right") for each in answered)
+    values: list[tuple[Role, float]] = [("right", right)]
     for role in ("features_shuffled", "shuffled"):
         if all(role in each.given for each in answered):
             values.append((role, _mean(each.accuracy(role) for each in answered)))
     if commonest is not None:
         guess = _mean(answer_accuracy(each.answers, commonest) for each in answered)
         values.append(("majority", guess))
-    labels = {**ROLE_LABELS, "majority": f"always “{commonest}”"}
+    labels = {**ROLE_LABELS, "majority": f"always {commonest}"}
     majority = [(labels[role], value) for role, value in values if role == "majority"]
-    _, is_above = verdict(values[0][1], majority, len(answered))
+    _, is_above = verdict(right, majority, len(answered))
     return QuestionKind(
         kind=kind or "without a kind",
         num_questions=len(answered),
@@ -134,7 +133,7 @@ def _kind(
             Bar(role=role, label=labels[role], value=value, length=min(1.0, value))
             for role, value in values
         ),
-        accuracy=values[0][1],
+        accuracy=right,
         is_above=is_above,
         examples=tuple(
             QuestionExample(

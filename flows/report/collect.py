@@ -61,19 +61,22 @@ class _Stored:
     truth: Mapping[str, TrueImage]
 
 
-def collect(folders: Mapping[str, Path], photos: Mapping[str, Path], wishes: Wishes) -> RunReport:
+def collect(
+    folders: Mapping[str, Path], photos: Mapping[str, Path], truth: Path | None, wishes: Wishes
+) -> RunReport:
     """Read everything the page shows; parts that a run has not say why they are empty.
 
     Args:
         folders: step -> its folder, in the order of the plan.
         photos: number of a photo folder -> where it is.
+        truth: what rendered scenes show; None where the photos are real.
         wishes: what to show.
 
     Raises:
         StorageError: A finished folder is damaged; names the file.
     """
     steps = finished_steps(folders)
-    stored = _read_stored(steps, photos)
+    stored = _read_stored(steps, photos, truth)
     languages = {**_languages(steps), **wishes.languages}
     metrics, versions = read_metrics(steps, languages)
     captioned = _step_of(steps, "captioning", "predict")
@@ -101,7 +104,7 @@ def collect(folders: Mapping[str, Path], photos: Mapping[str, Path], wishes: Wis
     return RunReport(
         title=wishes.title,
         lead=_lead(stored),
-        facts=_facts(steps, timeline, stored),
+        facts=_facts(steps, timeline),
         timeline=timeline,
         metrics=metrics,
         versions=versions,
@@ -118,23 +121,28 @@ def collect(folders: Mapping[str, Path], photos: Mapping[str, Path], wishes: Wis
     )
 
 
-def _read_stored(steps: Mapping[str, FinishedStep], photos: Mapping[str, Path]) -> _Stored:
+def _read_stored(
+    steps: Mapping[str, FinishedStep], photos: Mapping[str, Path], truth: Path | None
+) -> _Stored:
     listed = _folder(steps, "list_images", "images")
     sources = read_photos(listed, photos) if listed is not None else []
     regions_at = _folder(steps, "detect", "regions")
     reader = RegionReader(regions_at, read_all=False) if regions_at is not None else None
     tags_at = _folder(steps, "translate_tags", "tags")
     annotations_at = _folder(steps, "collect_annotations", "annotations")
-    truth_at = _folder(steps, "render_scenes", "scenes/truth.json")
     return _Stored(
         album=Album(sources),
         num_photos=len(sources),
         regions=reader if reader is not None else {},
-        num_regions=sum(len(each.class_ids) for each in reader.labels_in_order()) if reader else 0,
+        num_regions=_num_regions(reader),
         tags=read_tags(tags_at) if tags_at is not None else {},
         annotations=read_annotations(annotations_at) if annotations_at else Annotations(),
-        truth=read_truth(truth_at) if truth_at is not None else {},
+        truth=read_truth(truth) if truth is not None else {},
     )
+
+
+def _num_regions(reader: RegionReader | None) -> int:
+    return sum(len(each.class_names) for each in reader.labels_in_order()) if reader else 0
 
 
 def _folder(steps: Mapping[str, FinishedStep], step: str, name: str) -> Path | None:
@@ -171,9 +179,7 @@ def _lead(stored: _Stored) -> str:
     return f"{', '.join(parts[:-1])} and {parts[-1]}."
 
 
-def _facts(
-    steps: Mapping[str, FinishedStep], timeline: Timeline, stored: _Stored
-) -> tuple[Fact, ...]:
+def _facts(steps: Mapping[str, FinishedStep], timeline: Timeline) -> tuple[Fact, ...]:
     facts = [
         Fact(name="Time", value=clock(timeline.wall_seconds)),
         Fact(name="Processor time", value=clock(sum(s.cpu_seconds for s in timeline.stages))),
@@ -184,9 +190,6 @@ def _facts(
     seed = steps["render_scenes"].config.get("seed") if "render_scenes" in steps else None
     if seed is not None:
         facts.append(Fact(name="Seed", value=str(seed)))
-    held_out = sum(image.shows_held_out for image in stored.truth.values())
-    if held_out:
-        facts.append(Fact(name="Photos with a never-trained colour", value=f"{held_out:,}"))
     return tuple(facts)
 
 

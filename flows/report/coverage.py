@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flows.report.finished import FinishedStep, is_number, read_json
+from flows.report.finished import FinishedStep, is_number, numbers, read_json
 from flows.report.records import Coverage, CoverageRow
 
 MAX_MISSING = 60
@@ -15,12 +15,11 @@ def read_coverage(step: FinishedStep | None) -> Coverage | None:
     if not isinstance(told, dict) or not _rows(told, "rows"):
         return None
     missing = [str(row.get("english", "")) for row in _rows(told, "missing")]
-    share = told.get("share")
     return Coverage(
         rows=tuple(_row(row) for row in _rows(told, "rows")),
         missing=tuple(missing[:MAX_MISSING]),
         num_missing=len(missing),
-        share=float(share) if is_number(share) else 0.0,
+        share=numbers(told).get("share", 0.0),
     )
 
 

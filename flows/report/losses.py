@@ -1,6 +1,7 @@
 """Reads the losses of every training of a run, thinned so that a page can hold them."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from flows.report.finished import FinishedStep, is_number, read_rows
 from flows.report.records import Curve, LossChart
@@ -29,7 +30,7 @@ def thin(curve: Curve, max_points: int = MAX_POINTS) -> Curve:
     if num <= max_points:
         return curve
     edges = [round(at * num / max_points) for at in range(max_points + 1)]
-    pieces = list(zip(edges[:-1], edges[1:], strict=True))
+    pieces = list(pairwise(edges))
     return Curve(
         name=curve.name,
         steps=tuple(curve.steps[end - 1] for _, end in pieces),

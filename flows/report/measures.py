@@ -14,8 +14,8 @@ FEATURES_SHUFFLED = "_features_shuffled"
 
 ROLE_LABELS: Mapping[Role, str] = {
     "right": "right photo",
-    "features_shuffled": "other photo, own tags",
-    "shuffled": "other photo",
+    "features_shuffled": "other photo, right tags",
+    "shuffled": "other photo and tags",
     "majority": "commonest answer",
     "chance": "chance",
 }
@@ -44,7 +44,7 @@ _HEADLINES = (
     Headline(
         suffix="colour_precision",
         title="True colours",
-        subtitle="share of “red car” phrases in the captions that are true of the photo",
+        subtitle="share of phrases like red car in the captions that are true of the photo",
     ),
     Headline(
         suffix="t2i.r1",
@@ -178,11 +178,12 @@ def verdict(value: float, controls: Sequence[tuple[str, float]], size: int) -> t
     label, best = max(controls, key=lambda control: control[1])
     noise = 2 * sqrt(max(0.0, value * (1 - value) + best * (1 - best)) / size) if size else 0.0
     difference = value - best
+    named = f"its best control ({label})"
     if difference > noise:
-        return f"{difference:.2f} above {label}", True
-    if difference > 0 and noise:
-        return f"only {difference:.2f} above {label}: within the noise of {size}", False
-    return f"not above {label}", False
+        return f"{difference:.2f} above {named}", True
+    if difference > 0:
+        return f"only {difference:.2f} above {named}: within the noise of {size}", False
+    return f"not above {named}", False
 
 
 def _measure(
@@ -218,7 +219,7 @@ def _measure(
 
 
 def _titled(title: str, key: str) -> str:
-    """ "Captions" of `captioning.zh.cider` -> "Chinese captions"."""
+    """The title for a metric: that of `captioning.zh.cider` names the language."""
     parts = key.split(".")
     language = _LANGUAGES.get(parts[1]) if title == "Captions" and len(parts) > 2 else None
     return f"{language} captions" if language else title

@@ -13,8 +13,8 @@ from flows.report.records import RunReport, StageRow, Timeline
 from flows.report.timing import step_title
 from storage.artifacts import atomic_write_text
 
-NUM_TAGS = 6
-"""Regions listed under a photo before the rest is folded."""
+MOST_TAGS = 8
+"""Sure regions listed under a photo; the rest is folded."""
 
 
 def render(report: RunReport) -> str:
@@ -41,7 +41,7 @@ def render(report: RunReport) -> str:
         run=report,
         style=Markup(style),
         detector=detector_bars(report.metrics),
-        num_tags=NUM_TAGS,
+        most_tags=MOST_TAGS,
         marks=any(part.verdict for entry in report.gallery for part in entry.caption),
     )
 

@@ -29,7 +29,7 @@ _TASKS = {"captioning": "Captioning", "retrieval": "Retrieval", "vqa": "Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A time of work. [seconds of one clock]"""
+    """A time of work, by one clock [seconds]."""
 
     begin: float
     end: float

@@ -30,10 +30,16 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """steps: whole folder of every earlier step, by its name; photos: as `list_images` took them."""
+    """What a run made.
+
+    steps:  whole folder of every earlier step, by its name
+    photos: photo folders by number, as `list_images` took them
+    truth:  what rendered scenes show
+    """
 
     steps: Mapping[str, Path]
     photos: Mapping[str, Path] = field(default_factory=dict)
+    truth: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         num_examples=config.num_examples,
         languages=config.languages,
     )
-    report = collect(inputs.steps, inputs.photos, wishes)
+    report = collect(inputs.steps, inputs.photos, inputs.truth, wishes)
     progress.at(1, 2, unit="parts")
     write_metrics(outputs.metrics, report.metrics, report.versions)
     num_bytes = write_page(outputs.report, report)
