@@ -26,9 +26,13 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, e.g. --set seed=3."),
 ]
 Config = Annotated[
-    Path, typer.Argument(help="A YAML file, or a shipped one by name, e.g. demo.yaml.")
+    Path,
+    typer.Argument(metavar="CONFIG", help="A YAML file, or a shipped one by name, e.g. demo.yaml."),
 ]
 RunPlace = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
+TrainedRun = Annotated[
+    Path | None, typer.Option("--run", help="A finished run, whose models are used.")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.")]
 NoPrefect = Annotated[
     bool, typer.Option("--no-prefect", help="Run the same plan in a plain loop, without Prefect.")
@@ -116,13 +120,11 @@ def report(run: RunPlace) -> None:
 @app.command()
 def shard(
     path: Annotated[str, typer.Argument(help="A .parquet file, or a folder of shards.")],
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Records shown of each kind.")] = 5,
 ) -> None:
     """Show what a shard holds, readable."""
-    from flows.commands.shard import describe
+    from storage.describe import describe_shard
 
-    for line in describe(path, limit):
-        typer.echo(line)
+    typer.echo("\n".join(describe_shard(path)))
 
 
 @app.command()
@@ -147,6 +149,44 @@ def translate(
         typer.echo(json.dumps(translated.as_json(), ensure_ascii=False, indent=1))
     else:
         typer.echo("\n".join(translated.lines()))
+
+
+@app.command()
+def detect(
+    photo: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")],
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Draw boxes and tags on a copy.")
+    ] = None,
+    run: TrainedRun = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Folder of a detector instead of the run's.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="Least confidence of a box drawn.")
+    ] = 0.2,
+) -> None:
+    """Tell what a photo shows: boxes, objects, attributes, Chinese tags."""
+    from rich.console import Console
+
+    from flows.commands.detect import see_photo
+
+    seen = see_photo(photo, run=run, weights=weights)
+    Console(soft_wrap=True).print(seen.table())
+    if save is not None:
+        seen.save(save, threshold=threshold)
+        typer.echo(f"drawn in {save}")
+
+
+@app.command()
+def caption(
+    photo: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture file.")],
+    run: TrainedRun = None,
+) -> None:
+    """Say in a sentence what a photo shows."""
+    from flows.commands.caption import caption_photo
+
+    said = caption_photo(photo, run)
+    typer.echo(f"{said.caption}  (probability of a word {said.probability:.2f})")
 
 
 @app.command()

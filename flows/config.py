@@ -15,7 +15,11 @@ from flows.errors import ConfigError
 from flows.identity import config_as_json
 from flows.readers import check_entry
 from flows.schedule import Resources
-from flows.stages import detect, render_scenes, score_detector, train_detector, translate_tags
+from flows.stages.detect import Config as Detecting
+from flows.stages.render_scenes import Config as Rendering
+from flows.stages.score_detector import Config as ScoringDetector
+from flows.stages.train_detector import Config as TrainingDetector
+from flows.stages.translate_tags import Config as Translating
 from flows.typed import build, nearest
 from flows.yaml_tree import Key, Tree, apply_settings, dotted, read_tree
 from oscar_core.config import EncoderSettings
@@ -97,12 +101,12 @@ class RunConfig:
 
     seed: int = 0
     data: Data = field(default_factory=Data)
-    render_scenes: render_scenes.Config | None = None
+    render_scenes: Rendering | None = None
     detector_weights: Path | None = None
-    train_detector: train_detector.Config | None = None
-    detect: detect.Config = field(default_factory=detect.Config)
-    score_detector: score_detector.Config | None = None
-    translate_tags: translate_tags.Config = field(default_factory=translate_tags.Config)
+    train_detector: TrainingDetector | None = None
+    detect: Detecting = field(default_factory=Detecting)
+    score_detector: ScoringDetector | None = None
+    translate_tags: Translating = field(default_factory=Translating)
     vocabulary: Path | None = None
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     pretrain: Learning | None = None

@@ -46,5 +46,5 @@ def write_report(out: Path, stream: IO[str]) -> Path:
             stop=threading.Event(),
         )
         execution.run_step(REPORT_STEP)
-        publish(prepared[REPORT_STEP].folder / "report", out)
+        publish(prepared[REPORT_STEP].folder, out)
     return out / "report.html"

@@ -90,7 +90,7 @@ def run_prepared(
                 )
                 results = _executed(execution, with_prefect=with_prefect)
         if REPORT_STEP in prepared:
-            publish(prepared[REPORT_STEP].folder / "report", out)
+            publish(prepared[REPORT_STEP].folder, out)
     return Finished(run=folder, results=results)
 
 

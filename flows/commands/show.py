@@ -1,17 +1,17 @@
 """Tables for the terminal: what would run, what runs, what came out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from flows.errors import FlowError
-from flows.identity import DigestBook, PreparedStep, prepare
+from flows.identity import DigestBook, prepare
 from flows.plan import Plan
 from flows.progress import clock
 from flows.report.metrics_file import read_metrics
 from flows.run_folder import DONE, RunFolder
 
+SHOWN_NEEDS = 4
 CONTROLS = ("_features_shuffled", "_shuffled")
 
 
@@ -22,14 +22,11 @@ def plan_table(plan: Plan, out: Path) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("step", "would run", "why", "takes"):
         table.add_column(heading, no_wrap=heading in ("step", "would run"))
-    coming: set[str] = set()
     for name in plan.names:
         step = prepared[name]
-        if not step.is_done:
-            coming.add(name)
         needs = sorted(plan.needs(name), key=plan.names.index)
-        would = "no" if step.is_done else "yes"
-        table.add_row(name, would, _why(step, needs, coming), ", ".join(needs))
+        takes = ", ".join(needs) if len(needs) <= SHOWN_NEEDS else f"{len(needs)} steps"
+        table.add_row(name, "no" if step.is_done else "yes", step.why, takes)
     return table
 
 
@@ -75,11 +72,3 @@ def metrics_table(path: Path) -> Table:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.3f}"
-
-
-def _why(step: PreparedStep, needs: Sequence[str], coming: set[str]) -> str:
-    """The reason; for a step that follows from others, which ones."""
-    new = [name for name in needs if name in coming]
-    if step.is_done or not new or step.why != "never ran":
-        return step.why
-    return f"never ran (after {', '.join(new)})"
