@@ -6,9 +6,10 @@ Predictions and losses are made up; shards, done-marks, states and truth are rea
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 
@@ -131,6 +132,13 @@ def make_run(
         made.done(f"{task}_predict", 14, {"num_out": len(test)})
         _scores(made, f"{task}_score", scores)
     return made
+
+
+def copied(made: MadeRun, folder: Path) -> MadeRun:
+    """The same run in another folder, to be changed; its photos stay where they are."""
+    copytree(made.folder, folder)
+    steps = {step: folder / place.name for step, place in made.steps.items()}
+    return replace(made, folder=folder, steps=steps)
 
 
 def scenes_of(num_train: int, num_test: int) -> list[Scene]:

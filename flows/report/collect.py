@@ -232,7 +232,7 @@ def _missing(
             if stored.annotations == Annotations()
             else "Nothing was scored in this run.",
         ),
-        "losses": (not losses, "Nothing was trained in this run: weights were given."),
+        "losses": (not losses, "Nothing was trained in this run."),
         "gallery": (not shown, "No photo with regions could be shown."),
         "captions": (captioned is None, f"No caption was written. {no_captions}"),
         "retrieval": (found is None, f"Nothing was searched. {no_captions}"),
