@@ -12,7 +12,9 @@ import math
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.bert.modeling_bert import BertLayer
 
 from oscar_core.caption_packing import CaptionBatch
 from oscar_core.encoder import MASKED, KeysAndValues, additive_mask
@@ -72,7 +74,7 @@ class CaptionMemory:
         positions = torch.tensor([[count - 1, count]], device=ids.device)
         states = self._encoder.embed_text(pair, None, positions)
         words: list[KeysAndValues] = []
-        for number, layer in enumerate(self._encoder.layers):
+        for number, layer in enumerate(self._encoder.each_layer()):
             new = self._encoder.keys_and_values(layer, states)
             seen = self._words[number].extended(new) if self._words else new
             context = self._attend(layer, states, self._context[number], seen)
@@ -94,13 +96,13 @@ class CaptionMemory:
             ]
 
     def _attend(
-        self, layer: nn.Module, states: Tensor, context: KeysAndValues, words: KeysAndValues
+        self, layer: BertLayer, states: Tensor, context: KeysAndValues, words: KeysAndValues
     ) -> Tensor:
         """Attention of two positions a row to the image's context and the row's own words.
 
         The rows of an image share its context, which is never copied for them.
         """
-        queries = self._encoder.split_heads(layer.attention.self.query(states))
+        queries = self._encoder.queries(layer, states)
         queries = queries / math.sqrt(queries.shape[-1])
         images = len(context.keys)
         together = self._by_image(queries, images)
@@ -116,12 +118,14 @@ class CaptionMemory:
 
     def _by_image(self, rows: Tensor, images: int) -> Tensor:
         """(B * E, A, 2, x) -> (B, A, E * 2, x)."""
-        return rows.unflatten(0, (images, self._rows_per_image)).transpose(1, 2).flatten(2, 3)
+        grouped = rows.reshape(images, self._rows_per_image, *rows.shape[1:])
+        return grouped.transpose(1, 2).flatten(2, 3)
 
     def _by_row(self, grouped: Tensor, images: int) -> Tensor:
         """(B, A, E * 2, x) -> (B * E, A, 2, x)."""
-        apart = grouped.unflatten(2, (self._rows_per_image, 2)).transpose(1, 2)
-        return apart.flatten(0, 1)
+        heads, width = grouped.shape[1], grouped.shape[-1]
+        apart = grouped.reshape(images, heads, self._rows_per_image, 2, width)
+        return apart.transpose(1, 2).flatten(0, 1)
 
 
 class PlainCaptionSteps:
@@ -183,11 +187,11 @@ def _look_at_context(
     states = torch.cat([tags, encoder.embed_regions(packed.region_features)], dim=1)
     bias = additive_mask(visible, states.dtype)
     context = []
-    for layer in encoder.layers:
+    for layer in encoder.each_layer():
         seen = encoder.keys_and_values(layer, states)
         context.append(seen)
-        queries = encoder.split_heads(layer.attention.self.query(states))
-        attended = nn.functional.scaled_dot_product_attention(
+        queries = encoder.queries(layer, states)
+        attended = functional.scaled_dot_product_attention(
             queries, seen.keys, seen.values, attn_mask=bias
         )
         states = encoder.finish_layer(layer, states, attended.transpose(1, 2).flatten(2))

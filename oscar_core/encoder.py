@@ -7,6 +7,7 @@ H hidden width, F region input width, L layers, A attention heads.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -107,9 +108,11 @@ class OscarEncoder(nn.Module):
         super().__init__()
         self.config = config
         bert = _bert_config(config)
-        self.embeddings = BertEmbeddings(bert)
-        self.layers = nn.ModuleList(BertLayer(bert) for _ in range(config.num_layers))
-        self.pooler = BertPooler(bert)
+        # transformers leaves its constructors untyped
+        self.embeddings = BertEmbeddings(bert)  # type: ignore[no-untyped-call]
+        layers = [BertLayer(bert) for _ in range(config.num_layers)]  # type: ignore[no-untyped-call]
+        self.layers = nn.ModuleList(layers)
+        self.pooler = BertPooler(bert)  # type: ignore[no-untyped-call]
         self.region_projection = nn.Linear(config.region_feature_dim, config.hidden_size)
         self.region_norm = (
             nn.LayerNorm(config.hidden_size, eps=config.region_norm_eps)
@@ -144,7 +147,15 @@ class OscarEncoder(nn.Module):
         embedded: Tensor = self.dropout(projected)
         return embedded
 
-    def keys_and_values(self, layer: nn.Module, states: Tensor) -> KeysAndValues:
+    def each_layer(self) -> list[BertLayer]:
+        """The layers from the embedding upwards."""
+        return [cast(BertLayer, layer) for layer in self.layers]
+
+    def queries(self, layer: BertLayer, states: Tensor) -> Tensor:
+        """What a layer asks for: (B, positions, H) -> (B, A, positions, H / A)."""
+        return self.split_heads(layer.attention.self.query(states))
+
+    def keys_and_values(self, layer: BertLayer, states: Tensor) -> KeysAndValues:
         """What a layer's queries will look at: (B, P, H) -> keys and values by head."""
         attention = layer.attention.self
         return KeysAndValues(
@@ -154,9 +165,10 @@ class OscarEncoder(nn.Module):
 
     def split_heads(self, states: Tensor) -> Tensor:
         """(B, positions, H) -> (B, A, positions, H / A)."""
-        return states.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+        by_head = states.reshape(*states.shape[:-1], self.config.num_heads, -1)
+        return by_head.transpose(1, 2)
 
-    def finish_layer(self, layer: nn.Module, states: Tensor, context: Tensor) -> Tensor:
+    def finish_layer(self, layer: BertLayer, states: Tensor, context: Tensor) -> Tensor:
         """Everything of a layer that follows its attention.
 
         Args:
@@ -208,7 +220,7 @@ class OscarEncoder(nn.Module):
         bias = additive_mask(attention_mask, states.dtype)
         factors = _per_layer(head_mask, len(self.layers))
         hidden_states, attentions = [states], []
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.each_layer()):
             seen = states if history is None else torch.cat([history[index], states], dim=1)
             context, probabilities = self._attend(
                 layer,
@@ -232,7 +244,7 @@ class OscarEncoder(nn.Module):
 
     def _attend(
         self,
-        layer: nn.Module,
+        layer: BertLayer,
         states: Tensor,
         seen: KeysAndValues,
         bias: Tensor,
@@ -241,8 +253,7 @@ class OscarEncoder(nn.Module):
         is_plain: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """One layer's attention; fused where nobody wants to see or scale the probabilities."""
-        attention = layer.attention.self
-        queries = self.split_heads(attention.query(states))
+        queries = self.queries(layer, states)
         dropout = self.config.attention_dropout if self.training else 0.0
         probabilities: Tensor | None = None
         if is_plain:

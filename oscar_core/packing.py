@@ -279,7 +279,8 @@ class Parts:
         one, other = pair[sight[0]], pair[sight[1]]
         both = one | other
         together = both[:, :, None] & both[:, None, :]
-        return np.logical_or.reduce([*alone, together])
+        mask: NDArray[np.bool_] = np.logical_or.reduce([*alone, together])
+        return mask
 
 
 def stack_regions(

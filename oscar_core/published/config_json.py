@@ -50,8 +50,8 @@ def encoder_config(published: Mapping[str, object]) -> OscarConfig:
     if activation not in ("gelu", "relu", "swish"):
         raise ModelConfigError(f"hidden_act {activation!r} is not known; use gelu, relu or swish")
     return OscarConfig(
-        **sizes,  # type: ignore[arg-type]  # the table names int fields only
-        **rates,
+        **sizes,
+        **rates,  # type: ignore[arg-type]  # the tables name int and float fields
         activation=cast(Activation, activation),
         has_region_norm=bool(published.get("use_img_layernorm")),
     )
