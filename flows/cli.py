@@ -168,8 +168,10 @@ def detect(
     """Tell what a photo shows: boxes, objects, attributes, Chinese tags."""
     from rich.console import Console
 
-    from flows.commands.detect import see_photo
+    from flows.commands.detect import check_picture_name, see_photo
 
+    if save is not None:
+        check_picture_name(save)
     seen = see_photo(photo, run=run, weights=weights)
     Console(soft_wrap=True).print(seen.table())
     if save is not None:

@@ -157,8 +157,10 @@ def typed(tree: Tree) -> RunConfig:
 
 def as_yaml(config: RunConfig) -> str:
     """The whole configuration, defaults included, as it can be read again from anywhere."""
-    placed = replace(config, data=replace(config.data, root=config.data.place()))
-    plain = config_as_json(_with_absolute_paths(placed))
+    data = config.data
+    if config.render_scenes is None:
+        data = replace(data, root=data.place().absolute())
+    plain = config_as_json(replace(_with_absolute_paths(config), data=data))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -174,12 +176,16 @@ def _with_absolute_paths(value: Any) -> Any:
 
 
 def _source_mistakes(tree: Tree) -> Iterator[str]:
-    for number, entry in enumerate(_at(tree.values, "data", "sources", default=[])):
+    sources = _at(tree.values, "data", "sources", default=[])
+    for number, entry in enumerate(sources if isinstance(sources, list) else ()):
         key: Key = ("data", "sources", number)
+        known = entry if isinstance(entry, Mapping) else {}
         try:
-            check_entry(entry if isinstance(entry, Mapping) else {})
+            check_entry(known)
         except ConfigError as error:
-            yield f"{tree.origin(key)}: {dotted(key)}: {error}"
+            name, _, said = str(error).partition(": ")
+            key, told = ((*key, name), said) if name in known else (key, str(error))
+            yield f"{tree.origin(key)}: {dotted(key)}: {told}"
 
 
 def _task_mistakes(tree: Tree) -> Iterator[str]:

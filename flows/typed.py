@@ -33,15 +33,22 @@ def build(tree: Tree, kind: type[T], *, at: Key = ()) -> T:
     """
     values = _part(tree.values, at)
     mistakes = list(_mistakes(values, kind, at))
-    if not mistakes:
-        try:
-            return TypeAdapter(kind).validate_python(values)
-        except ValidationError as error:
-            mistakes = [((*at, *_key(each["loc"])), _said(each["msg"])) for each in error.errors()]
-        except Exception as error:  # a room's own error out of a __post_init__
-            if type(error).__module__.split(".")[0] in ("pydantic", "pydantic_core", "builtins"):
-                raise
-            mistakes = [(at, str(error))]
+    try:
+        built = TypeAdapter(kind).validate_python(values)
+        if not mistakes:
+            return built
+    except ValidationError as error:
+        named = {key for key, _ in mistakes}
+        found = [((*at, *_key(each["loc"])), each) for each in error.errors()]
+        mistakes += [
+            (key, _said(each["msg"]))
+            for key, each in found
+            if key not in named and each["type"] != "unexpected_keyword_argument"
+        ]
+    except Exception as error:  # a room's own error out of a __post_init__
+        if type(error).__module__.split(".")[0] in ("pydantic", "pydantic_core", "builtins"):
+            raise
+        mistakes = mistakes or [(at, str(error))]
     lines = [
         f"{tree.origin(key)}: {dotted(key) + ': ' if key else ''}{said}" for key, said in mistakes
     ]

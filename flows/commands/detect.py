@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from flows.commands.trained import config_of, detector_of
-from flows.errors import MissingModelError
+from flows.errors import FlowError, MissingModelError
 from flows.stages.translate_tags import Config as Translating
+from storage.images import SUFFIXES
 from storage.records import DecodedImage, ImageRegions, ImageSource, ImageTags
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ class Seen:
 
         Raises:
             OSError: It cannot be written.
-            ValueError: The file name has no ending of a picture.
         """
         from flows.picture import Label, draw_regions
 
@@ -59,6 +59,16 @@ class Seen:
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_regions(self.image.pixels, labels).save(path)
+
+
+def check_picture_name(path: Path) -> None:
+    """Refuse a file name that no picture can be saved under, before any work is done.
+
+    Raises:
+        FlowError: It has no ending of a picture.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise FlowError(f"{path}: not the name of a picture; end it in .png or .jpg")
 
 
 def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:

@@ -78,7 +78,7 @@ def test_every_mistake_of_a_configuration_has_its_line(command: Command, tmp_pat
     assert said.status == 2
     assert [line.replace(f"{tmp_path}/", "") for line in said.err.splitlines()] == [
         "error: run.yaml:1: sed: unknown key; did you mean 'seed'?",
-        "error: run.yaml:4: data.sources.0: reader: unknown reader; did you mean 'coco_captions'?",
+        "error: run.yaml:4: data.sources.0.reader: unknown reader; did you mean 'coco_captions'?",
         "error: run.yaml:6: tasks.vqua: unknown key; did you mean 'vqa'?",
     ]
 

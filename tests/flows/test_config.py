@@ -1,0 +1,136 @@
+"""A run's configuration: every mistake named, everything saved, the plan that follows from it."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.config import RunConfig, as_yaml, read_config
+from flows.errors import ConfigError
+from flows.pipeline import plan_of
+from flows.plan import Plan
+from storage.errors import MissingFileError
+
+DEMO = Path("demo.yaml")
+
+
+def complaints(*settings: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_config(DEMO, settings)
+    return str(caught.value).splitlines()
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_saved_configuration_reads_as_itself(tmp_path: Path) -> None:
+    config = read_config(DEMO, ["seed=3"])
+    assert read_config(write(tmp_path, as_yaml(config))) == config
+
+
+def test_a_saved_configuration_knows_its_data_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = "data: {root: ., images: [{path: photos}]}\ndetector_weights: weights\n"
+    saved = as_yaml(read_config(write(tmp_path, text)))
+    monkeypatch.chdir("/")
+    again = read_config(write(tmp_path, saved))
+    assert again.data.root == tmp_path
+    assert again.detector_weights == tmp_path / "weights"
+
+
+def test_data_is_found_below_the_folder_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    monkeypatch.setenv("OSCAR_DATA_DIR", str(tmp_path))
+    config = read_config(DEMO, ["data.root=real"])
+    assert config.data.place() == tmp_path / "real"
+
+
+def test_mistakes_of_every_section_come_at_once() -> None:
+    assert complaints(
+        "train_detector.training.num_step=3",
+        "translate_tags.policy=keeep",
+        "data.sources.1.reader=coco",
+        "pretrain.settings.mask_probabilty=0.2",
+        "pretrain.training.learning_rate=fast",
+    ) == [
+        "--set train_detector.training.num_step: train_detector.training.num_step: unknown key; "
+        "did you mean 'num_steps'?",
+        "--set pretrain.training.learning_rate: pretrain.training.learning_rate: must be a "
+        "number, not 'fast'",
+        "--set translate_tags.policy: translate_tags.policy: must be 'keep', 'drop' or 'fail'",
+        "--set data.sources.1.reader: data.sources.1.reader: unknown reader; did you mean "
+        "'coco_cn'?",
+        "--set pretrain.settings.mask_probabilty: pretrain.settings.mask_probabilty: unknown key; "
+        "did you mean 'mask_probability'?",
+    ]
+
+
+def test_a_run_needs_photos_and_a_detector(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="data.images: name at least one folder of photos"):
+        read_config(write(tmp_path, "seed: 1"))
+    with pytest.raises(ConfigError, match="a run needs a detector: give detector_weights, or"):
+        read_config(write(tmp_path, "data: {images: [{path: x}]}"))
+
+
+def test_no_detector_is_trained_where_weights_are_given(tmp_path: Path) -> None:
+    config = read_config(DEMO, [f"detector_weights={tmp_path}"])
+    plan = plan_of(config)
+    assert "train_detector" not in plan.names
+    assert plan.step("detect").inputs["detector"] == tmp_path
+
+
+def test_the_branches_of_the_tasks_need_nothing_of_each_other() -> None:
+    plan = plan_of(read_config(DEMO))
+    tasks = list(read_config(DEMO).tasks)
+    for task in tasks:
+        for verb in ("train", "predict", "score"):
+            above = plan.ancestors(f"{task}_{verb}")
+            others = [each for each in above if each.startswith(tuple(set(tasks) - {task}))]
+            assert not others
+
+
+def test_every_step_before_it_is_in_the_report() -> None:
+    plan = plan_of(read_config(DEMO))
+    assert plan.names[-1] == "report"
+    assert plan.needs("report") == set(plan.names[:-1])
+
+
+def test_the_seed_reaches_everything_that_draws() -> None:
+    one, two = (plan_of(read_config(DEMO, [f"seed={seed}"])) for seed in (1, 2))
+    drawing = [name for name in one.names if one.step(name).config != two.step(name).config]
+    expected = {"render_scenes", "train_detector", "pretrain"}
+    expected |= {name for name in one.names if name.endswith(("_train", "_predict"))}
+    assert set(drawing) == expected
+
+
+def test_a_limit_is_no_part_of_the_work() -> None:
+    config = read_config(DEMO, ["limits.detect_seconds=60"])
+    assert plan_of(config).step("detect").limit_seconds == 60
+    assert plan_of(config).step("detect").config == plan_of(read_config(DEMO)).step("detect").config
+
+
+def test_a_missing_folder_names_its_key_and_the_way_out(tmp_path: Path) -> None:
+    text = f"data: {{root: {tmp_path}, images: [{{path: gone}}]}}\ndetector_weights: {tmp_path}\n"
+    with pytest.raises(MissingFileError, match=r"gone: no such .* \(data\.images\.0\.path\); set"):
+        plan_of(read_config(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize("name", ["demo.yaml"])
+def test_shipped_configurations_are_sound(name: str) -> None:
+    config = read_config(Path(name))
+    assert isinstance(config, RunConfig)
+
+
+def test_the_plan_of_the_demo_needs_no_file_from_outside() -> None:
+    plan: Plan = plan_of(read_config(DEMO))
+    outside = [
+        each for step in plan.steps for each in step.inputs.values() if isinstance(each, Path)
+    ]
+    assert outside == []
