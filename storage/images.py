@@ -155,7 +155,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
         if path.exists() and not path.is_file():
             raise UnreadableImageError("unreadable", f"{path}: not a regular file")
         with open(path, "rb") as stream:
-            content = stream.read(max_bytes + 1)
+            # Python sets aside as many bytes as are asked for
+            size = os.fstat(stream.fileno()).st_size
+            content = stream.read(min(size, max_bytes) + 1)
     except OSError as error:
         raise UnreadableImageError("unreadable", f"{path}: {error.strerror}") from error
     if not content:

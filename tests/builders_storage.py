@@ -43,7 +43,7 @@ def many_regions(
 ) -> list[ImageRegions]:
     """Different regions for images `photos/0`, `photos/1`, ...; the numbers of regions vary."""
     return [
-        make_regions(f"{namespace}/{number}", num=number % 4, width=width, seed=number)
+        make_regions(f"{namespace}/{number}", num=number % 5, width=width, seed=number)
         for number in range(num_images)
     ]
 

@@ -40,15 +40,18 @@ def read(
         with rows.taking(f"line {number}") as place:
             try:
                 row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise BrokenRowError("not-json", f"not JSON ({error}); was it cut?") from error
+            except json.JSONDecodeError as error:
+                where = f"not JSON at character {error.pos} ({error.msg})"
+                raise BrokenRowError("not-json", f"{where}; was it cut?") from error
+            except RecursionError:
+                raise BrokenRowError("not-json", "JSON nested too deeply") from None
             identifier = text_of(row, "identifier")
             pair, dash, statement = identifier.rpartition("-")
             if not dash or not pair or not statement:
                 raise BrokenRowError("bad-row", f"identifier {identifier!r} has no pair and number")
             place.image_id = rows.image_id(f"{pair}-img0.png")
             label = member(row, "label")
-            if not isinstance(label, bool) and label not in _LABELS:
+            if not isinstance(label, bool | str) or str(label) not in _LABELS:
                 raise BrokenRowError("bad-row", f"label {label!r} is neither True nor False")
             sentence = rows.cleaned(member(row, "sentence"), "sentence", place.image_id, identifier)
             rows.check_new(identifier)
@@ -58,7 +61,7 @@ def read(
                     left_image_id=place.image_id,
                     right_image_id=rows.image_id(f"{pair}-img1.png"),
                     sentence=sentence,
-                    is_true=label if isinstance(label, bool) else _LABELS[label],
+                    is_true=_LABELS[str(label)],
                     language=language,
                     split=split,
                     source=SOURCE,

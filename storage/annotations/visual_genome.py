@@ -1,6 +1,7 @@
 """Visual Genome v1.2 boxes with attributes: `objects.json`, `attributes.json`, `image_data.json`.
 
 objects:    `[{"image_id", "objects": [{"object_id", "x", "y", "w", "h", "names"}]}]`
+            an object of v1.2 also lists the `merged_object_ids` it took the place of
 attributes: `[{"image_id", "attributes": [{"object_id", "attributes": [...]}]}]`, joined by object
 image data: `[{"image_id", "width", "height"}]`
 Photos are named by their number. Of several names the first counts. CC BY 4.0, visualgenome.org.
@@ -76,7 +77,12 @@ def _add(row: object, boxes: BoxList, words: Mapping[int, tuple[str, ...]], rows
         class_name = rows.cleaned(names[0], "name").lower()
         rows.check_new(f"object {boxes.image_id} {number}")
         xywh = [member(row, key) for key in ("x", "y", "w", "h")]
-        cut = boxes.add(xywh, class_name, attributes=words.get(number, ()))
+        merged = row.get("merged_object_ids") if isinstance(row, dict) else None
+        known = [number, *(merged if isinstance(merged, list) else [])]
+        attributes = dict.fromkeys(
+            word for each in known if isinstance(each, int) for word in words.get(each, ())
+        )
+        cut = boxes.add(xywh, class_name, attributes=tuple(attributes))
         if cut:
             rows.drop(boxes.image_id, "box-clipped", f"object {number}: {cut}")
 
