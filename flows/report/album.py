@@ -14,7 +14,7 @@ from storage.images import decode
 from storage.records import ImageSource
 
 THUMB_SIDE = 192
-PHOTO_SIDE = 560
+PHOTO_SIDE = 640
 """Long side of a small and of a large copy [pixels]; photos are never enlarged."""
 
 _QUALITY = 82

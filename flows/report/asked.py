@@ -124,8 +124,8 @@ def _kind(
         guess = _mean(answer_accuracy(each.answers, commonest) for each in answered)
         values.append(("majority", guess))
     labels = {**ROLE_LABELS, "majority": f"always {commonest}"}
-    majority = [(labels[role], value) for role, value in values if role == "majority"]
-    _, is_above = verdict(right, majority, len(answered))
+    controls = [(labels[role], value) for role, value in values[1:]]
+    sentence, is_above = verdict(right, controls, len(answered))
     return QuestionKind(
         kind=kind or "without a kind",
         num_questions=len(answered),
@@ -134,6 +134,7 @@ def _kind(
             for role, value in values
         ),
         accuracy=right,
+        verdict=sentence,
         is_above=is_above,
         examples=tuple(
             QuestionExample(

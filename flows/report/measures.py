@@ -20,6 +20,7 @@ ROLE_LABELS: Mapping[Role, str] = {
     "chance": "chance",
 }
 
+_ALLOWANCE = 0.1
 _PACKAGES = ("torch", "transformers", "oscar-flow")
 
 
@@ -64,8 +65,11 @@ _HEADLINES = (
     ),
 )
 
-_DETECTOR = (
-    ("ap50", "objects found (AP50)"),
+_BOXES = (
+    ("ap50", "boxes (AP50)"),
+    ("map", "boxes, stricter"),
+)
+_ATTRIBUTES = (
     ("colour_accuracy", "colour"),
     ("pattern_accuracy", "pattern"),
     ("size_accuracy", "size"),
@@ -154,12 +158,13 @@ def measures(
 
 
 def detector_bars(metrics: Mapping[str, float]) -> tuple[Bar, ...]:
-    """What the detector scored, one bar each; the first is the boxes."""
-    return tuple(
+    """What the detector scored, one bar each; the first is the boxes, () without them."""
+    found = [
         Bar(role="right", label=label, value=value, length=_clip(value))
-        for name, label in _DETECTOR
+        for name, label in (*_BOXES, *_ATTRIBUTES)
         if (value := metrics.get(f"detector.{name}")) is not None
-    )
+    ]
+    return tuple(found) if "detector.ap50" in metrics else ()
 
 
 def verdict(value: float, controls: Sequence[tuple[str, float]], size: int) -> tuple[str, bool]:
@@ -168,21 +173,25 @@ def verdict(value: float, controls: Sequence[tuple[str, float]], size: int) -> t
     Args:
         value: fraction, or CIDEr.
         controls: label and value of each.
-        size: number of things measured; 0 if unknown: no noise is then allowed for.
+        size: number of things measured; 0 if unknown.
 
     Returns:
-        The sentence, and whether the score is above by more than two standard errors.
+        The sentence, and whether the score is above by more than two standard errors; where
+        these are not known, by more than a tenth of the control.
     """
     if not controls:
         return "", True
     label, best = max(controls, key=lambda control: control[1])
-    noise = 2 * sqrt(max(0.0, value * (1 - value) + best * (1 - best)) / size) if size else 0.0
+    noise = _ALLOWANCE * best
+    if size:
+        noise = 2 * sqrt(max(0.0, value * (1 - value) + best * (1 - best)) / size)
     difference = value - best
     named = f"its best control ({label})"
     if difference > noise:
         return f"{difference:.2f} above {named}", True
     if difference > 0:
-        return f"only {difference:.2f} above {named}: within the noise of {size}", False
+        reason = f": within the noise of {size}" if size else ""
+        return f"only {difference:.2f} above {named}{reason}", False
     return f"not above {named}", False
 
 

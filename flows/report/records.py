@@ -161,7 +161,10 @@ class RankedPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextQuery:
-    """A text, the photos found for it, and the rank of the right one (1 is best)."""
+    """A text, the first photos found for it, and the rank of the right one (1 is best).
+
+    found: the right one stands at the end where it is not among the first
+    """
 
     text: str
     found: tuple[RankedPicture, ...]
@@ -209,12 +212,13 @@ class QuestionExample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionKind:
-    """All questions of one kind. is_above: better than its majority answer beyond the noise."""
+    """All questions of one kind. is_above: better than each of its controls beyond the noise."""
 
     kind: str
     num_questions: int
     bars: tuple[Bar, ...]
     accuracy: float
+    verdict: str
     is_above: bool
     examples: tuple[QuestionExample, ...]
 

@@ -81,6 +81,9 @@ def _best(scores: NDArray[np.float64]) -> list[int]:
 
 
 def _text_query(table: _Table, at: int, rank: int, album: Album) -> TextQuery:
+    found = list(enumerate(_best(table.scores[at]), start=1))
+    if rank > len(found):
+        found += [(rank, int(image)) for image in np.flatnonzero(table.is_own[at])[:1]]
     return TextQuery(
         text=table.texts[at],
         found=tuple(
@@ -89,7 +92,7 @@ def _text_query(table: _Table, at: int, rank: int, album: Album) -> TextQuery:
                 rank=place,
                 is_right=bool(table.is_own[at, image]),
             )
-            for place, image in enumerate(_best(table.scores[at]), start=1)
+            for place, image in found
         ),
         rank=rank,
     )

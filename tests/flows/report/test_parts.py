@@ -234,3 +234,17 @@ def _question(key: str, split: str, answer: str) -> QuestionAnnotation:
         source="s",
         question_type="colour",
     )
+
+
+def test_the_right_photo_stands_last_where_it_was_missed(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    ids = list("abcdefgh")
+    atomic_write_json(tmp_path / "predictions" / "candidates.json", ids)
+    row = {"caption_id": "1", "image_id": "a", "text": "t", "scores": list(range(8))}
+    write_rows(tmp_path / "predictions" / "right.jsonl", [row])
+    found = retrieval(FinishedStep("retrieval_predict", tmp_path), Album([]), 5)
+    assert found is not None
+    (query,) = found.by_text
+    assert [each.rank for each in query.found] == [1, 2, 3, 4, 5, 8]
+    assert query.found[-1].is_right
+    assert query.found[-1].picture.image_id == "a"
