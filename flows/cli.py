@@ -192,6 +192,27 @@ def caption(
 
 
 @app.command()
+def describe(
+    photos: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your own photos.")],
+    run: Annotated[Path, typer.Option("--run", help="A finished run.")] = RUNS / "demo",
+    out: Annotated[Path, typer.Option("--out", help="Where the results go.")] = RUNS / "mine",
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Make features, tags and captions of a folder of photos, with a trained run's models."""
+    from flows.commands.describe import CAPTIONS, REGIONS, TAGS, describe_folder
+
+    described = describe_folder(
+        photos, run=run, out=out, with_prefect=not no_prefect, stream=sys.stdout
+    )
+    for image_id, said in described.captions.items():
+        typer.echo(f"{image_id}  {said}")
+    if described.num_quarantined:
+        typer.echo(f"{described.num_quarantined} photos left out: {out}/*/quarantine.jsonl")
+    typer.echo(f"\nfeatures  {out / REGIONS}   (look: oscar-flow shard {out / REGIONS})")
+    typer.echo(f"tags      {out / TAGS}\ncaptions  {out / CAPTIONS}")
+
+
+@app.command()
 def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong.")] = False,
 ) -> None:

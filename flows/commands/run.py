@@ -29,11 +29,13 @@ PUBLISHED = ("report.html", "metrics.json")
 class Finished:
     """A run that came to its end.
 
-    results:  step -> how it came to be done
+    results: step -> how it came to be done
+    folders: step -> name of its folder
     """
 
     run: RunFolder
     results: Mapping[str, StepResult]
+    folders: Mapping[str, str]
 
     @property
     def has_news(self) -> bool:
@@ -91,7 +93,7 @@ def run_prepared(
                 results = _executed(execution, with_prefect=with_prefect)
         if REPORT_STEP in prepared:
             publish(prepared[REPORT_STEP].folder, out)
-    return Finished(run=folder, results=results)
+    return Finished(run=folder, results=results, folders=folders)
 
 
 def opening_line(config: RunConfig, source: str, out: Path) -> str:

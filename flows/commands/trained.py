@@ -53,7 +53,7 @@ def output_of(run: Path, step: str, output: str) -> Path:
         raise MissingModelError(f"{run}: no run here; train one first, with `demo`") from error
     if step not in folders:
         raise MissingModelError(f"{run}: has no step {step}; it has {', '.join(folders)}")
-    folder = run / folders[step]
+    folder = run / str(folders[step])
     if read_done(folder) is None:
         raise MissingModelError(f"{run}: {step} is not finished; run its command again")
     return folder / output

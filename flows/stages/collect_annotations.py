@@ -28,7 +28,8 @@ VERSION = 1
 AUTO = "auto"
 """The split of a source that has no official one."""
 
-Record = TypeVar("Record", CaptionAnnotation, QuestionAnnotation, ImagePairAnnotation, ImageObjects)
+Said = CaptionAnnotation | QuestionAnnotation | ImagePairAnnotation | ImageObjects
+Record = TypeVar("Record", bound=Said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +121,18 @@ class _Gathered:
     def take(self, read: Annotations) -> None:
         """Take what one reader brought."""
         self.quarantined += read.quarantined
-        self._keep(self._captions, read.captions, lambda each: (each.caption_id, each.language))
-        self._keep(self._questions, read.questions, lambda each: (each.question_id, each.language))
-        self._keep(self._pairs, read.pairs, lambda each: (each.pair_id,))
-        self._keep(self._objects, read.objects, lambda each: ())
+        self._keep(
+            self._captions,
+            read.captions,
+            lambda each: (each.source, each.caption_id, each.language),
+        )
+        self._keep(
+            self._questions,
+            read.questions,
+            lambda each: (each.source, each.question_id, each.language),
+        )
+        self._keep(self._pairs, read.pairs, lambda each: (each.source, each.pair_id))
+        self._keep(self._objects, read.objects, lambda each: ())  # one set of boxes a photo
 
     def annotations(self) -> Annotations:
         """All that was kept."""
@@ -143,7 +152,7 @@ class _Gathered:
         for record in records:
             image_ids = _image_ids(record)
             strangers = [each for each in image_ids if each not in self._image_ids]
-            key = (*(own_key(record) and (record.source, *own_key(record))), *image_ids)
+            key = (*own_key(record), *image_ids)
             if strangers:
                 detail = f"{record.source}: photo {strangers[0]!r} is not among the photos"
                 self._drop(strangers[0], "no-such-image", detail)
@@ -162,9 +171,7 @@ class _Gathered:
         self.quarantined.append(Quarantined(image_id=image_id, reason=reason, detail=detail))
 
 
-def _image_ids(
-    record: CaptionAnnotation | QuestionAnnotation | ImagePairAnnotation | ImageObjects,
-) -> tuple[str, ...]:
+def _image_ids(record: Said) -> tuple[str, ...]:
     if isinstance(record, ImagePairAnnotation):
         return record.left_image_id, record.right_image_id
     return (record.image_id,)

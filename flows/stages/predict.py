@@ -5,10 +5,11 @@ another one beside the right tags. A score means something only above its contro
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.predictions import file_name, rows, write_predictions
+from flows.predictions import RIGHT, file_name, rows, write_predictions
 from flows.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -61,18 +62,19 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     for control in config.controls:
         path = outputs.predictions / file_name(control)
         if not path.is_file():
-            told = control or "right"
             predictions = predict_task(
                 model=inputs.model,
                 library=with_control(library, control, config),
                 split=config.split,
-                on_batch=lambda done, total, told=told: progress.at(
-                    done, total, unit=f"examples ({told})"
-                ),
+                on_batch=partial(_tell, progress, f"examples ({control or RIGHT})"),
             )
             write_predictions(path, predictions)
         num_out += len(rows(path))
     return Summary(num_in=num_out, num_out=num_out, num_quarantined=0)
+
+
+def _tell(progress: Progress, unit: str, done: int, total: int) -> None:
+    progress.at(done, total, unit=unit)
 
 
 def with_control(library: "Library", control: str, config: Config) -> "Library":

@@ -73,7 +73,7 @@ def test_mistakes_of_every_section_come_at_once() -> None:
 
 
 def test_a_run_needs_photos_and_a_detector(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data.images: name at least one folder of photos"):
+    with pytest.raises(ConfigError, match=r"data\.images: name at least one folder of photos"):
         read_config(write(tmp_path, "seed: 1"))
     with pytest.raises(ConfigError, match="a run needs a detector: give detector_weights, or"):
         read_config(write(tmp_path, "data: {images: [{path: x}]}"))
