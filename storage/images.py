@@ -173,7 +173,9 @@ def _open(path: Path, content: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError as error:
-        raise UnreadableImageError("too-many-pixels", f"{path}: {error}") from error
+        raise UnreadableImageError(
+            "too-many-pixels", f"{path}: its header declares a decompression bomb; {error}"
+        ) from error
     except UnidentifiedImageError:
         if content.startswith(_MAGIC):
             raise UnreadableImageError(
