@@ -122,11 +122,12 @@ def predict_task(
     """
     stored = read_model(model)
     task, built = load_task(stored.task), stored.build()
+    device = next(built.parameters()).device
     examples = task.examples(stored.config, library, split)
     predictions: list[Any] = []
     for start in range(0, len(examples), task.predict_batch_size):
         chosen = examples[start : start + task.predict_batch_size]
-        batch = task.collate(stored.config, stored.knowledge, chosen, None)
+        batch = task.collate(stored.config, stored.knowledge, chosen, None).to(device)
         with torch.inference_mode():
             predictions += task.predict(stored.config, stored.knowledge, built, batch)
         on_batch(start + len(chosen), len(examples))
