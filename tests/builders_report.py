@@ -189,7 +189,13 @@ def write_losses(path: Path, num_steps: int) -> None:
         masked = 3.1 * math.exp(-step / 180) + 0.5 + 0.12 * rng.random()
         contrast = 1.1 / (1 + math.exp((step - 300) / 80)) + 0.05 * rng.random()
         region = 2.4 * math.exp(-step / 120) + 0.1 + 0.08 * rng.random()
-        row = {"step": step, "total": masked + contrast + region, "masked_words": masked}
+        phase = "windows" if step <= num_steps // 4 else "whole photos"
+        row = {
+            "step": step,
+            "phase": phase,
+            "total": masked + contrast + region,
+            "masked_words": masked,
+        }
         lines.append(json.dumps({**row, "contrast": contrast, "regions": region}))
     atomic_write_text(path, "".join(line + "\n" for line in lines))
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from flows.report.records import Curve, LossChart
+from flows.report.records import Curve, LossChart, PhaseMark
 
 _WIDTH, _HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 10, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 12, 24
 _TICKS = 4
 _HIGH_SHARE = 0.97
 """Where a few wild first steps are twice as high as this quantile, the axis ends at it."""
@@ -24,13 +24,14 @@ def loss_figure(chart: LossChart) -> Markup:
         for curve in chart.curves
     )
     told = escape(f"{chart.title}: {names} in {last} steps")
+    marks = "".join(_phase(mark, last) for mark in chart.phases)
     window = escape(f"window-{chart.step}")
     lines = [_line(number, curve, last, top) for number, curve in enumerate(chart.curves)]
     return Markup(
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{told}">'
         f'<clipPath id="{window}"><rect x="{_LEFT}" y="{_TOP - 2}" '
         f'width="{_WIDTH - _LEFT - _RIGHT}" height="{_HEIGHT - _TOP - _BOTTOM + 4}"/></clipPath>'
-        f"{''.join(_grid(top))}{''.join(_steps_axis(last))}"
+        f"{''.join(_grid(top))}{''.join(_steps_axis(last))}{marks}"
         f'<g clip-path="url(#{window})">{"".join(reversed(lines))}</g></svg>'
     )
 
@@ -59,6 +60,13 @@ def _steps_axis(last: int) -> list[str]:
             (last, "end", f"{last:,} steps"),
         )
     ]
+
+
+def _phase(mark: PhaseMark, last: int) -> str:
+    x = _x(mark.step - 1, last)
+    rule = f'<path class="phase" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>' if mark.step > 1 else ""
+    name = escape(mark.name.replace("_", " "))
+    return f'{rule}<text class="phase-name" x="{x + 4:.1f}" y="{_TOP + 3}">{name}</text>'
 
 
 def _line(number: int, curve: Curve, last: int, top: float) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from flows.report.finished import FinishedStep, is_number, read_rows
-from flows.report.records import Curve, LossChart
+from flows.report.records import Curve, LossChart, PhaseMark
 from flows.report.timing import step_title
 
 MAX_POINTS = 160
-MAX_CURVES = 5
+MAX_CURVES = 7
 
 _TOTALS = ("total", "loss")
 _NOT_LOSSES = frozenset({"step", "epoch", "seconds", "time", "learning_rate", "lr", "phase"})
@@ -20,7 +20,14 @@ def read_loss_charts(steps: Mapping[str, FinishedStep]) -> tuple[LossChart, ...]
     for step in steps.values():
         curves = _curves(step)
         if curves:
-            charts.append(LossChart(step=step.name, title=step_title(step.name), curves=curves))
+            charts.append(
+                LossChart(
+                    step=step.name,
+                    title=step_title(step.name),
+                    curves=curves,
+                    phases=_phases(step),
+                )
+            )
     return tuple(charts)
 
 
@@ -55,3 +62,17 @@ def _curves(step: FinishedStep) -> tuple[Curve, ...]:
         for name in names[:MAX_CURVES]
         for found in [dict(sorted(points[name].items()))]
     )
+
+
+def _phases(step: FinishedStep) -> tuple[PhaseMark, ...]:
+    """Where each phase began; () where there is only one."""
+    names: dict[int, str] = {}
+    for row in read_rows(step.find("losses.jsonl", "losses")):
+        name, number = row.get("phase"), row.get("step")
+        if isinstance(name, str) and isinstance(number, int):
+            names[number] = name
+    marks: list[PhaseMark] = []
+    for number, name in sorted(names.items()):
+        if not marks or marks[-1].name != name:
+            marks.append(PhaseMark(name=name, step=number))
+    return tuple(marks) if len(marks) > 1 else ()

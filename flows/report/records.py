@@ -93,12 +93,21 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseMark:
+    """Where a phase of a training began."""
+
+    name: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossChart:
-    """The losses of one training; the first curve is the sum."""
+    """The losses of one training; the first curve is the sum. phases: () where there is one."""
 
     step: str
     title: str
     curves: tuple[Curve, ...]
+    phases: tuple[PhaseMark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

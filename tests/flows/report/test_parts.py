@@ -248,3 +248,17 @@ def test_the_right_photo_stands_last_where_it_was_missed(tmp_path: Path) -> None
     assert [each.rank for each in query.found] == [1, 2, 3, 4, 5, 8]
     assert query.found[-1].is_right
     assert query.found[-1].picture.image_id == "a"
+
+
+def test_phases_begin_where_the_file_says(tmp_path: Path) -> None:
+    names = ("first", "first", "second", "first", "second", "second")
+    rows = [
+        {"step": step, "phase": name, "total": 1.0}
+        for step, name in zip((1, 2, 3, 2, 3, 4), names, strict=True)
+    ]
+    write_rows(tmp_path / "losses.jsonl", rows)
+    (chart,) = read_loss_charts({"pretrain": FinishedStep("pretrain", tmp_path)})
+    assert [(mark.name, mark.step) for mark in chart.phases] == [("first", 1), ("second", 3)]
+    figure = str(loss_figure(chart))
+    assert figure.count('class="phase"') == 1
+    assert figure.count('class="phase-name"') == 2
