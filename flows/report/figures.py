@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from flows.report.records import Curve, LossChart, PhaseMark
 
 _WIDTH, _HEIGHT = 360, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 12, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 20, 24
 _TICKS = 4
 _HIGH_SHARE = 0.97
 """Where a few wild first steps are twice as high as this quantile, the axis ends at it."""
@@ -64,9 +64,9 @@ def _steps_axis(last: int) -> list[str]:
 
 def _phase(mark: PhaseMark, last: int) -> str:
     x = _x(mark.step - 1, last)
-    rule = f'<path class="phase" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>' if mark.step > 1 else ""
+    rule = f'<path class="phase" d="M{x:.1f} {_TOP - 18}V{_HEIGHT - _BOTTOM}"/>' if mark.step > 1 else ""
     name = escape(mark.name.replace("_", " "))
-    return f'{rule}<text class="phase-name" x="{x + 4:.1f}" y="{_TOP + 3}">{name}</text>'
+    return f'{rule}<text class="phase-name" x="{x + 4:.1f}" y="{_TOP - 8}">{name}</text>'
 
 
 def _line(number: int, curve: Curve, last: int, top: float) -> str:
