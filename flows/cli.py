@@ -4,9 +4,11 @@ Everything heavy is imported inside a sub-command, so that `oscar-flow --help` i
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from types import FrameType
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -232,6 +234,7 @@ def doctor(
 
 def main() -> None:
     """Run the command of the command line; whatever goes wrong is one line and an exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
@@ -242,6 +245,11 @@ def main() -> None:
     except Exception as error:
         _end(_line(error), EXIT_ERROR)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does: the steps' children are ended, what is finished stays."""
+    raise KeyboardInterrupt
 
 
 def _line(error: Exception) -> str:

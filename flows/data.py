@@ -13,7 +13,10 @@ DATA_VARIABLE = "OSCAR_DATA_DIR"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoFolder:
-    """One folder of photos; an image id is `namespace/path below the folder without extension`."""
+    """One folder of photos, or several by a pattern (`VG_100K*`).
+
+    An image id is `namespace/path below the folder without extension`.
+    """
 
     path: str
     namespace: str = ""

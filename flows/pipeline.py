@@ -51,11 +51,10 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
             stage="render_scenes",
             config=replace(config.render_scenes, seed=config.seed),
         )
-    namespaces = {str(at): each.namespace for at, each in enumerate(config.data.images)}
     yield Step(
         name="list_images",
         stage="list_images",
-        config=list_images.Config(namespaces=namespaces),
+        config=list_images.Config(namespaces=_namespaces(config)),
         inputs=photos,
     )
     yield _collect(config)
@@ -185,10 +184,27 @@ def _report(config: RunConfig, names: list[str]) -> Step:
 
 def _photo_folders(config: RunConfig) -> dict[str, Reference]:
     """Number of a photo folder -> where it is."""
-    return {
-        str(at): _placed(config, each.path, f"data.images.{at}.path")
-        for at, each in enumerate(config.data.images)
-    }
+    return {str(at): place for at, (place, _) in enumerate(_placed_folders(config))}
+
+
+def _namespaces(config: RunConfig) -> dict[str, str]:
+    """Number of a photo folder -> first part of its image ids."""
+    return {str(at): namespace for at, (_, namespace) in enumerate(_placed_folders(config))}
+
+
+def _placed_folders(config: RunConfig) -> Iterator[tuple[Reference, str]]:
+    """Every photo folder with its namespace; a pattern may stand for several."""
+    for at, each in enumerate(config.data.images):
+        key = f"data.images.{at}.path"
+        if config.render_scenes is None and set(each.path) & set("*?["):
+            found = sorted(config.data.place().glob(each.path))
+            if not found:
+                raise MissingFileError(
+                    f"{config.data.place() / each.path}: matches nothing ({key})"
+                )
+            yield from ((place, each.namespace) for place in found)
+        else:
+            yield _placed(config, each.path, key), each.namespace
 
 
 def _source_files(config: RunConfig, number: int, entry: SourceEntry) -> dict[str, Reference]:

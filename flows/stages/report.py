@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.progress import SILENT, Progress
-from flows.report.collect import Wishes, collect
-from flows.report.metrics_file import write_metrics
-from flows.report.render import write_page
 
 VERSION = 1
 
@@ -56,6 +53,10 @@ class Summary:
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
     """Read the finished steps, write the page and the metrics."""
+    from flows.report.collect import Wishes, collect
+    from flows.report.metrics_file import write_metrics
+    from flows.report.render import write_page
+
     wishes = Wishes(
         title=config.title or outputs.report.parent.parent.name,
         num_gallery=config.num_gallery,
