@@ -1,13 +1,10 @@
 """Reads the folders of a run's finished steps into one `RunReport`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.demo.truth import TrueImage, read_truth
-from flows.photos import read_photos
 from flows.progress import clock
-from flows.report.album import Album
 from flows.report.asked import question_kinds
 from flows.report.coverage import read_coverage
 from flows.report.dropped import dropped_groups
@@ -15,22 +12,19 @@ from flows.report.finished import FinishedStep, finished_steps
 from flows.report.gallery import gallery
 from flows.report.losses import read_loss_charts
 from flows.report.measures import measures, metric_rows, read_metrics
+from flows.report.missing import reasons
 from flows.report.records import (
     Fact,
-    GalleryEntry,
-    LossChart,
+    Measure,
     QuestionKind,
     Retrieval,
     RunReport,
     Timeline,
 )
-from flows.report.retrieved import chance, retrieval
+from flows.report.retrieved import retrieval
+from flows.report.stored import Stored, read_stored
 from flows.report.timing import read_timeline
 from flows.run_folder import RunFolder
-from storage.annotation_shards import read_annotations
-from storage.records import Annotations, ImageRegions, ImageTags
-from storage.region_shards import RegionReader
-from storage.tag_shards import read_tags
 
 _CONFIG_CHARACTERS = 20_000
 
@@ -48,19 +42,6 @@ class Wishes:
     languages: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stored:
-    """The records of a run; empty where their step did not run."""
-
-    album: Album
-    num_photos: int
-    regions: Mapping[str, ImageRegions]
-    num_regions: int
-    tags: Mapping[str, ImageTags]
-    annotations: Annotations
-    truth: Mapping[str, TrueImage]
-
-
 def collect(
     folders: Mapping[str, Path], photos: Mapping[str, Path], truth: Path | None, wishes: Wishes
 ) -> RunReport:
@@ -76,7 +57,7 @@ def collect(
         StorageError: A finished folder is damaged; names the file.
     """
     steps = finished_steps(folders)
-    stored = _read_stored(steps, photos, truth)
+    stored = read_stored(steps, photos, truth)
     languages = {**_languages(steps), **wishes.languages}
     metrics, versions = read_metrics(steps, languages)
     captioned = _step_of(steps, "captioning", "predict")
@@ -84,23 +65,10 @@ def collect(
     kinds = question_kinds(
         _step_of(steps, "vqa", "predict"), stored.annotations, stored.album, wishes.num_examples
     )
-    shown = gallery(
-        stored.album,
-        stored.regions,
-        stored.tags,
-        stored.annotations,
-        captioned,
-        languages.get(captioned.name.replace("_predict", "_score"), "zh") if captioned else "zh",
-        stored.truth,
-        wishes.num_gallery,
-    )
-    sizes = {"vqa.accuracy": sum(kind.num_questions for kind in kinds)}
-    if found is not None:
-        sizes |= {"retrieval.t2i.r1": found.num_texts, "retrieval.i2t.r1": found.num_pictures}
-    chances = {f"retrieval.{end}": value for end, value in chance(found).items()} if found else {}
+    language = _language_of(captioned, languages)
+    shown = gallery(stored, captioned, language, wishes.num_gallery)
     timeline = read_timeline(steps)
     losses = read_loss_charts(steps)
-    coverage = read_coverage(steps.get("translate_tags"))
     return RunReport(
         title=wishes.title,
         lead=_lead(stored),
@@ -108,45 +76,17 @@ def collect(
         timeline=timeline,
         metrics=metrics,
         versions=versions,
-        measures=measures(metrics, chances, sizes),
+        measures=_measures(metrics, found, kinds),
         metric_rows=metric_rows(metrics),
         losses=losses,
         gallery=shown,
         retrieval=found,
         questions=kinds,
-        coverage=coverage,
+        coverage=read_coverage(steps.get("translate_tags")),
         dropped=dropped_groups(steps),
         config=_config(folders),
-        missing=_missing(metrics, stored, losses, shown, captioned, found, kinds),
+        missing=reasons(metrics, stored, losses, shown, captioned, found, kinds),
     )
-
-
-def _read_stored(
-    steps: Mapping[str, FinishedStep], photos: Mapping[str, Path], truth: Path | None
-) -> _Stored:
-    listed = _folder(steps, "list_images", "images")
-    sources = read_photos(listed, photos) if listed is not None else []
-    regions_at = _folder(steps, "detect", "regions")
-    reader = RegionReader(regions_at, read_all=False) if regions_at is not None else None
-    tags_at = _folder(steps, "translate_tags", "tags")
-    annotations_at = _folder(steps, "collect_annotations", "annotations")
-    return _Stored(
-        album=Album(sources),
-        num_photos=len(sources),
-        regions=reader if reader is not None else {},
-        num_regions=_num_regions(reader),
-        tags=read_tags(tags_at) if tags_at is not None else {},
-        annotations=read_annotations(annotations_at) if annotations_at else Annotations(),
-        truth=read_truth(truth) if truth is not None else {},
-    )
-
-
-def _num_regions(reader: RegionReader | None) -> int:
-    return sum(len(each.class_names) for each in reader.labels_in_order()) if reader else 0
-
-
-def _folder(steps: Mapping[str, FinishedStep], step: str, name: str) -> Path | None:
-    return steps[step].find(name) if step in steps else None
 
 
 def _step_of(steps: Mapping[str, FinishedStep], task: str, verb: str) -> FinishedStep | None:
@@ -166,7 +106,24 @@ def _languages(steps: Mapping[str, FinishedStep]) -> dict[str, str]:
     return found
 
 
-def _lead(stored: _Stored) -> str:
+def _language_of(captioned: FinishedStep | None, languages: Mapping[str, str]) -> str:
+    head = captioned.name.rpartition("_")[0] if captioned is not None else ""
+    return languages.get(f"{head}_score", "zh")
+
+
+def _measures(
+    metrics: Mapping[str, float], found: Retrieval | None, kinds: Sequence[QuestionKind]
+) -> tuple[Measure, ...]:
+    """The headline figures, with what guessing would reach and how much was measured."""
+    sizes = {"vqa.accuracy": sum(kind.num_questions for kind in kinds)}
+    if found is None:
+        return measures(metrics, {}, sizes)
+    sizes |= {"retrieval.t2i.r1": found.num_texts, "retrieval.i2t.r1": found.num_pictures}
+    by_lot = 1 / found.num_pictures
+    return measures(metrics, dict.fromkeys(("retrieval.t2i.r1", "retrieval.i2t.r1"), by_lot), sizes)
+
+
+def _lead(stored: Stored) -> str:
     """One sentence: what the run was about."""
     said = stored.annotations
     parts = [f"{stored.num_photos:,} photos", f"{stored.num_regions:,} regions seen on them"]
@@ -202,41 +159,3 @@ def _config(folders: Mapping[str, Path]) -> str:
             cut = "\n... (cut)" if len(text) > _CONFIG_CHARACTERS else ""
             return text[:_CONFIG_CHARACTERS] + cut
     return ""
-
-
-def _missing(
-    metrics: Mapping[str, float],
-    stored: _Stored,
-    losses: tuple[LossChart, ...],
-    shown: tuple[GalleryEntry, ...],
-    captioned: FinishedStep | None,
-    found: Retrieval | None,
-    kinds: tuple[QuestionKind, ...],
-) -> dict[str, str]:
-    """Section -> why it is empty."""
-    no_captions = (
-        "No captions of these photos were given."
-        if not stored.annotations.captions
-        else "This run has no such branch."
-    )
-    no_questions = (
-        "No questions about these photos were given."
-        if not stored.annotations.questions
-        else "This run has no such branch."
-    )
-    reasons = {
-        "measures": (
-            not metrics,
-            "Nothing was scored: no annotations of these photos were given, so there is nothing "
-            "to compare with."
-            if stored.annotations == Annotations()
-            else "Nothing was scored in this run.",
-        ),
-        "losses": (not losses, "Nothing was trained in this run."),
-        "gallery": (not shown, "No photo with regions could be shown."),
-        "captions": (captioned is None, f"No caption was written. {no_captions}"),
-        "retrieval": (found is None, f"Nothing was searched. {no_captions}"),
-        "questions": (not kinds, f"Nothing was asked. {no_questions}"),
-        "coverage": (not stored.tags, "No tags were translated in this run."),
-    }
-    return {section: reason for section, (is_empty, reason) in reasons.items() if is_empty}

@@ -64,9 +64,14 @@ def _steps_axis(last: int) -> list[str]:
 
 def _phase(mark: PhaseMark, last: int) -> str:
     x = _x(mark.step - 1, last)
-    rule = f'<path class="phase" d="M{x:.1f} {_TOP - 18}V{_HEIGHT - _BOTTOM}"/>' if mark.step > 1 else ""
+    rule = (
+        f'<path class="phase" d="M{x:.1f} {_TOP - 18}V{_HEIGHT - _BOTTOM}"/>'
+        if mark.step > 1
+        else ""
+    )
     name = escape(mark.name.replace("_", " "))
-    return f'{rule}<text class="phase-name" x="{x + 4:.1f}" y="{_TOP - 8}">{name}</text>'
+    lines = rule if mark.step > 1 else ""
+    return f'{lines}<text class="phase-name" x="{x + 4:.1f}" y="{_TOP - 8}">{name}</text>'
 
 
 def _line(number: int, curve: Curve, last: int, top: float) -> str:

@@ -1,13 +1,14 @@
 """Photos with what was seen on them, what was written about them and what people wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from flows.demo.texts import find_colour_phrases
 from flows.demo.truth import TrueImage
-from flows.report.album import Album, spread
+from flows.report.album import spread
 from flows.report.finished import FinishedStep, read_rows
 from flows.report.records import GalleryEntry, RegionShown, TextPart
-from storage.records import Annotations, ImageRegions, ImageTags
+from flows.report.stored import Stored
+from storage.records import ImageRegions, ImageTags
 from translation.compose import compose_all
 
 NUM_DRAWN = 8
@@ -29,36 +30,28 @@ def read_captions(step: FinishedStep | None, control: str) -> dict[str, str]:
 
 
 def gallery(
-    album: Album,
-    regions: Mapping[str, ImageRegions],
-    tags: Mapping[str, ImageTags],
-    annotations: Annotations,
-    predicted: FinishedStep | None,
-    language: str,
-    truth: Mapping[str, TrueImage],
-    num: int,
+    stored: Stored, predicted: FinishedStep | None, language: str, num: int
 ) -> tuple[GalleryEntry, ...]:
     """Entries at even distances over the captioned photos, or over all where none is captioned."""
     right = read_captions(predicted, "right")
-    features_shuffled = read_captions(predicted, "features_shuffled")
-    candidates = sorted(image_id for image_id in right or regions if image_id in album)
+    control = read_captions(predicted, "features_shuffled")
+    candidates = sorted(name for name in right or stored.regions if name in stored.album)
     references: dict[str, list[str]] = {}
-    for caption in annotations.captions:
+    for caption in stored.annotations.captions:
         if caption.language == language:
             references.setdefault(caption.image_id, []).append(caption.text)
     return tuple(
         GalleryEntry(
-            picture=album.photo(image_id),
-            regions=shown_regions(regions.get(image_id), tags.get(image_id)),
-            caption=marked(right.get(image_id, ""), truth.get(image_id)),
-            caption_features_shuffled=marked(
-                features_shuffled.get(image_id, ""), truth.get(image_id)
-            ),
+            picture=stored.album.photo(image_id),
+            regions=shown_regions(stored.regions.get(image_id), stored.tags.get(image_id)),
+            caption=marked(right.get(image_id, ""), truth),
+            caption_features_shuffled=marked(control.get(image_id, ""), truth),
             language=language,
             references=tuple(references.get(image_id, ())),
-            is_new_combination=image_id in truth and truth[image_id].shows_held_out,
+            is_new_combination=truth is not None and truth.shows_held_out,
         )
         for image_id in spread(candidates, num)
+        for truth in [stored.truth.get(image_id)]
     )
 
 

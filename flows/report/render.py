@@ -1,5 +1,6 @@
 """One `RunReport` -> one HTML page that needs nothing beside itself."""
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from storage.artifacts import atomic_write_text
 
 MOST_TAGS = 8
 """Sure regions listed under a photo; the rest is folded."""
+
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def render(report: RunReport) -> str:
@@ -34,6 +37,7 @@ def render(report: RunReport) -> str:
         size=_size,
         sort_of_work=_sort_of_work,
         step_title=step_title,
+        tongue=_tongue,
         whole=lambda value: f"{value:,.0f}",
     )
     style = files("flows.report").joinpath("report.css").read_text(encoding="utf-8")
@@ -77,6 +81,11 @@ def _sort_of_work(step: str) -> str:
     if step.endswith(("_predict", "_score")) or step.startswith("score_"):
         return "judge"
     return "prepare"
+
+
+def _tongue(text: str) -> str:
+    """Language of a text for the browser: Chinese where it holds a Chinese character."""
+    return "zh-CN" if _CHINESE.search(text) else "en"
 
 
 def _clock(seconds: float) -> str:

@@ -49,11 +49,6 @@ def retrieval(step: FinishedStep | None, album: Album, num: int) -> Retrieval | 
     )
 
 
-def chance(found: Retrieval) -> dict[str, float]:
-    """What drawing by lot would put in first place, by the end of the metric's name."""
-    return {"t2i.r1": 1 / found.num_pictures, "i2t.r1": 1 / found.num_pictures}
-
-
 def _read(step: FinishedStep) -> _Table | None:
     folder = step.folder / "predictions"
     image_ids = read_json(step.find("predictions/candidates.json", "candidates.json"))
