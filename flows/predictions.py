@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from oscar_core.task import load_task
 from storage.artifacts import atomic_write_text
 from storage.errors import DamagedFileError
+
+if TYPE_CHECKING:
+    from storage.library import Library
 
 RIGHT = "right"
 """File name of what was predicted with the right pictures; a control's is its own name."""
@@ -46,6 +49,21 @@ def read_predictions(path: Path, task: str) -> list[Any]:
         return [adapter.validate_json(line) for line in rows(path)]
     except (OSError, ValidationError) as error:
         raise DamagedFileError(f"{path}: not predictions of {task} ({error})") from error
+
+
+def candidates_of(model: Path, library: "Library", split: str) -> list[str] | None:
+    """Images that a model's predictions rank, in the order of the scores; None where it ranks none.
+
+    Raises:
+        WeightsError: The model cannot be read.
+    """
+    from oscar_core.model_folder import read_model
+
+    stored = read_model(model)
+    dataset = import_module(f"{load_task(stored.task).package}.dataset")
+    if not hasattr(dataset, "candidate_ids"):
+        return None
+    return list(dataset.candidate_ids(stored.config, library, split))
 
 
 def rows(path: Path) -> list[str]:

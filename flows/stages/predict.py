@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.predictions import RIGHT, file_name, rows, write_predictions
+from flows.predictions import CANDIDATES, RIGHT, candidates_of, file_name, rows, write_predictions
 from flows.progress import SILENT, Progress
+from storage.artifacts import atomic_write_json
 
 if TYPE_CHECKING:
     from storage.library import Library
@@ -58,6 +59,9 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     from storage.library import open_library
 
     library = open_library(inputs.regions, inputs.tags, inputs.annotations)
+    ranked = candidates_of(inputs.model, library, config.split)
+    if ranked is not None:
+        atomic_write_json(outputs.predictions / CANDIDATES, ranked, indent=None)
     num_out = 0
     for control in config.controls:
         path = outputs.predictions / file_name(control)
