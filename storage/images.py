@@ -100,6 +100,19 @@ def decode(
     )
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of a photo's stored pixels, from its header.
+
+    Raises:
+        UnreadableImageError: As `decode`, for what the header tells.
+    """
+    content = _read(path, MAX_BYTES)
+    with _quiet():
+        image = _open(path, content)
+        _check_size(path, image.size, MAX_PIXELS, 1)
+    return image.size[1], image.size[0]
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Pillow's warnings (large sizes, odd EXIF) to itself; we judge by our own rules.

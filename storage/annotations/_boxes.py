@@ -17,8 +17,8 @@ class BoxList:
 
     def __init__(self, image_id: str, *, height: int, width: int) -> None:
         self.image_id = image_id
-        self._height = height
-        self._width = width
+        self.height = height
+        self.width = width
         self._boxes: list[tuple[float, ...]] = []
         self._class_names: list[str] = []
         self._attributes: list[tuple[str, ...]] = []
@@ -44,10 +44,10 @@ class BoxList:
         if width <= 0 or height <= 0:
             raise BrokenRowError("bad-box", f"box {_text(xywh)} has no area")
         whole = (x, y, x + max(width - 1, 0.0), y + max(height - 1, 0.0))
-        right, bottom = self._width - 1.0, self._height - 1.0
+        right, bottom = self.width - 1.0, self.height - 1.0
         if whole[0] > right or whole[1] > bottom or x + width <= 0 or y + height <= 0:
             raise BrokenRowError(
-                "bad-box", f"box {_text(xywh)} lies outside the {self._width}x{self._height} image"
+                "bad-box", f"box {_text(xywh)} lies outside the {self.width}x{self.height} image"
             )
         cut = (
             max(whole[0], 0.0),
@@ -61,14 +61,14 @@ class BoxList:
         self._is_crowd.append(is_crowd)
         if max(abs(a - b) for a, b in zip(whole, cut, strict=True)) <= SLACK:
             return ""
-        return f"box {_text(xywh)} passes the border of the {self._width}x{self._height} image; cut"
+        return f"box {_text(xywh)} passes the border of the {self.width}x{self.height} image; cut"
 
     def objects(self, *, split: str, source: str) -> ImageObjects:
         """All boxes so far as a record."""
         return ImageObjects(
             image_id=self.image_id,
-            height=self._height,
-            width=self._width,
+            height=self.height,
+            width=self.width,
             boxes=np.array(self._boxes, dtype=np.float32).reshape(-1, 4),
             class_names=tuple(self._class_names),
             attributes=tuple(self._attributes),

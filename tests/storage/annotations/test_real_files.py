@@ -18,6 +18,7 @@ from storage.annotations import (
     vg_qa,
     visual_genome,
     vqa_v2,
+    yolo_boxes,
 )
 from storage.images import list_images
 from tests.locations import data_dir
@@ -65,6 +66,25 @@ def test_a_coco_box_keeps_both_ends_inside(real: Path) -> None:
     # published: 236.98, 142.51, 24.7, 69.5
     assert image.boxes[number].tolist() == pytest.approx([236.98, 142.51, 260.68, 211.01], abs=1e-3)
     assert (image.height, image.width) == (426, 640)
+
+
+@pytest.mark.parametrize(("split", "num_photos"), [("train", 34), ("val", 121)])
+def test_yolo_copies_of_coco_boxes(real: Path, split: str, num_photos: int) -> None:
+    found = yolo_boxes.read(
+        real / f"coco/yolo_labels/{split}2017",
+        photos=real / f"coco/{split}2017",
+        classes=data_dir("labelmaps", "coco_80_categories.json"),
+        split=split,
+    )
+    assert found.quarantined == ()
+    assert len(found.objects) == num_photos
+    exact = coco_instances.read(real / f"coco/annotations/instances_{split}2017.json")
+    photos, _ = list_images(real / f"coco/{split}2017", "coco")
+    assert {image.image_id for image in (*found.objects, *exact.objects)} <= {
+        photo.image_id for photo in photos
+    }
+    names = {name for image in exact.objects for name in image.class_names}
+    assert len(names & {name for image in found.objects for name in image.class_names}) > 10
 
 
 def test_crowds_are_marked(real: Path) -> None:
