@@ -79,6 +79,7 @@ class RegionWriter:
         self._entries: list[ShardEntry] = []
         self._pending: list[ImageRegions] = []
         self._ids: set[str] = set()
+        self._is_complete = False
         self._take_up()
         self._finished = frozenset(self._ids)
 
@@ -104,7 +105,9 @@ class RegionWriter:
             with np.errstate(over="ignore"):
                 features = regions.features.astype(self._dtype)
             regions = dataclasses.replace(regions, features=features)
-        self._place.remove(MANIFEST_NAME)
+        if self._is_complete:
+            self._place.remove(MANIFEST_NAME)
+            self._is_complete = False
         self._ids.add(regions.image_id)
         self._pending.append(regions)
         if len(self._pending) == self.rows_per_shard:
@@ -142,6 +145,7 @@ class RegionWriter:
     def _take_up(self) -> None:
         """Keep the whole shards of an earlier run; the rows of a short last one wait again."""
         present = set(self._place.names())
+        self._is_complete = MANIFEST_NAME in present
         while (name := shard_name(KIND, len(self._entries))) in present:
             try:
                 shard = _Shard(self._place, name, check_pages=True)

@@ -48,10 +48,13 @@ def test_killed_and_run_again_gives_the_same_bytes(
     assert times == {name: (tmp_path / name).stat().st_mtime_ns for name in whole}
 
 
-def test_a_cut_shard_and_all_behind_it_are_written_anew(tmp_path: Path, unbroken: Path) -> None:
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_cut_shard_and_all_behind_it_are_written_anew(
+    tmp_path: Path, unbroken: Path, share: float
+) -> None:
     write_regions(tmp_path, many_regions(NUM_IMAGES))
     shard = tmp_path / "regions-00001.parquet"
-    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    shard.write_bytes(shard.read_bytes()[: int(share * shard.stat().st_size)])
     with pytest.raises(DamagedFileError, match=r"regions-00001\.parquet"):
         RegionReader(tmp_path)
     writer = RegionWriter(tmp_path, detector="d1", feature_width=8, rows_per_shard=4)
