@@ -1,6 +1,6 @@
 """YAML files as plain mappings that remember where every key was written.
 
-A file may name one `base:`, whose values it changes. `--set a.b=value` changes values last. A key
+A file may name one `base:`, beside it or shipped, whose values it changes. `--set a.b=value` changes values last. A key
 written twice is refused (PyYAML keeps the last silently).
 """
 
@@ -78,12 +78,13 @@ def shipped_configs() -> Iterator[str]:
             yield entry.name
 
 
-def _found(path: Path) -> Path:
-    if path.is_file() or path.parent != Path():
-        return path
+def _found(path: Path, beside: Path = Path()) -> Path:
+    """The file of that name, beside another one where that is given, or the one that ships."""
+    if (beside / path).is_file() or path.parent != Path():
+        return beside / path
     name = path.name if path.suffix else f"{path.name}.yaml"
     shipped = Path(str(files("flows").joinpath("configs", name)))
-    return shipped if shipped.is_file() else path
+    return shipped if shipped.is_file() else beside / path
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> Tree:
@@ -102,7 +103,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Tree:
         return own
     if not isinstance(base, str):
         raise ConfigError(f"{own.origin(('base',))}: base: must be the name of one file")
-    tree = _read(_found(path.parent / base), (*above, path.resolve()))
+    tree = _read(_found(Path(base), path.parent), (*above, path.resolve()))
     _merge(tree.values, own.values)
     tree.origins.update(own.origins)
     return tree

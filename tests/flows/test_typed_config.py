@@ -146,6 +146,15 @@ def test_a_base_is_changed_not_replaced(tmp_path: Path) -> None:
     assert whole == Whole(name="base", training=Training(steps=5, rate=0.25))
 
 
+def test_a_base_may_be_one_that_ships(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: demo.yaml\nseed: 7\n")
+    tree = read_tree(path)
+    assert tree.values["seed"] == 7
+    assert tree.values["train_detector"]["preset"] == "demo"
+    assert tree.origin(("train_detector", "preset")).split(":")[0].endswith("configs/demo.yaml")
+
+
 def test_a_mistake_in_the_base_is_found_there(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("name: base\nsize: 3\n")
     assert complaints(tmp_path, "base: base.yaml\n") == [
