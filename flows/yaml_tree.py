@@ -1,7 +1,8 @@
 """YAML files as plain mappings that remember where every key was written.
 
-A file may name one `base:`, beside it or shipped, whose values it changes. `--set a.b=value` changes values last. A key
-written twice is refused (PyYAML keeps the last silently).
+A file may name one `base:`, beside it or shipped, whose values it changes; `null` takes a section
+of the base away. `--set a.b=value` changes values last. A key written twice is refused (PyYAML keeps
+the last silently).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,8 +158,14 @@ def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         if isinstance(value, dict) and isinstance(base.get(name), dict):
             _merge(base[name], value)
+        elif value is None and isinstance(base.get(name), dict):
+            del base[name]
         else:
             base[name] = value
+
+
+def _is_section(place: Mapping[str | int, Any], part: str | int) -> bool:
+    return isinstance(place.get(part), dict)
 
 
 def _put(values: dict[str, Any], key: Key, value: object, origin: str) -> None:
@@ -172,7 +179,9 @@ def _put(values: dict[str, Any], key: Key, value: object, origin: str) -> None:
             part = str(part)
         else:
             raise ConfigError(f"{origin}: {dotted(key[:depth])} is no section")
-        if is_last:
+        if is_last and value is None and isinstance(place, dict) and _is_section(place, part):
+            del place[part]
+        elif is_last:
             place[part] = value
         elif isinstance(place, dict):
             if not isinstance(place.get(str(part)), dict | list):

@@ -155,6 +155,16 @@ def test_a_base_may_be_one_that_ships(tmp_path: Path) -> None:
     assert tree.origin(("train_detector", "preset")).split(":")[0].endswith("configs/demo.yaml")
 
 
+def test_null_takes_a_section_of_the_base_away(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("tasks: {vqa: {split: val}, captioning: {}}\nsize: 3\n")
+    path = tmp_path / "run.yaml"
+    path.write_text("base: base.yaml\ntasks: {vqa: null}\nsize: null\n")
+    tree = read_tree(path)
+    assert tree.values == {"tasks": {"captioning": {}}, "size": None}
+    apply_settings(tree, ["tasks.captioning=null", "tasks.other=null"])
+    assert tree.values == {"tasks": {"other": None}, "size": None}
+
+
 def test_a_mistake_in_the_base_is_found_there(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("name: base\nsize: 3\n")
     assert complaints(tmp_path, "base: base.yaml\n") == [
