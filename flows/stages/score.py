@@ -54,21 +54,15 @@ class Summary:
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
     """Judge every control's predictions by the task's own measures."""
-    from oscar_core.run import score_task
-    from oscar_core.task import CONTROLS
+    from oscar_core.task import CONTROLS, load_task
     from storage.library import open_library
 
     predictions = all_predictions(inputs.predictions, config.task, CONTROLS)
     num_in = sum(map(len, predictions.values()))
     progress.at(0, num_in, unit="predictions")
     settings = typed_settings(config.task, config.settings)
-    scores = score_task(
-        task=config.task,
-        settings=settings,
-        predictions=predictions,
-        library=open_library(inputs.regions, inputs.tags, inputs.annotations),
-        split=config.split,
-    )
+    library = open_library(inputs.regions, inputs.tags, inputs.annotations)
+    scores = load_task(config.task).score(settings, predictions, library, config.split)
     values = dict(scores.values)
     speaks_chinese = getattr(settings, "language", "") == "zh"
     if config.task == CAPTIONING and speaks_chinese and inputs.truth is not None:

@@ -54,11 +54,14 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
+    """resumed_at: updates that earlier, interrupted attempts had done."""
+
     num_in: int
     num_out: int
     num_quarantined: int
     num_steps: int
     last_loss: float
+    resumed_at: int
 
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
@@ -88,4 +91,5 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         num_quarantined=0,
         num_steps=summary.num_steps,
         last_loss=summary.last_loss,
+        resumed_at=summary.resumed_at,
     )
