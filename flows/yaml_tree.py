@@ -1,8 +1,8 @@
 """YAML files as plain mappings that remember where every key was written.
 
 A file may name one `base:`, beside it or shipped, whose values it changes; `null` takes a section
-of the base away. `--set a.b=value` changes values last. A key written twice is refused (PyYAML keeps
-the last silently).
+of the base away. `--set a.b=value` changes values last. A key written twice is refused (PyYAML
+keeps the last silently).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
