@@ -212,43 +212,51 @@ def _questions(rng: np.random.Generator, scene: Scene) -> list[SceneQuestion]:
     single = [placed for placed in scene.objects if classes[placed.class_name] == 1]
     questions: list[SceneQuestion] = []
     order = [single[i] for i in rng.permutation(len(single))]
-    questions += [_ask_colour(placed) for placed in order[:2]]
+    questions += [_ask_colour(rng, placed) for placed in order[:2]]
     if order:
-        questions.append(_ask_pattern(order[int(rng.integers(0, len(order)))]))
+        questions.append(_ask_pattern(rng, order[int(rng.integers(0, len(order)))]))
     colours = Counter(placed.colour for placed in scene.objects)
     alone = [placed for placed in scene.objects if colours[placed.colour] == 1]
     if alone:
-        questions.append(_ask_object(alone[int(rng.integers(0, len(alone)))]))
+        questions.append(_ask_object(rng, alone[int(rng.integers(0, len(alone)))]))
     questions.append(_ask_exist(rng, classes))
     kind = str(rng.choice(["relation", "count", "position"], p=[0.45, 0.35, 0.2]))
     questions += _ask_last(rng, kind, scene, single)
     return questions
 
 
-def _ask_colour(placed: SceneObject) -> SceneQuestion:
+def _worded(rng: np.random.Generator, *wordings: str) -> str:
+    """One of several ways to ask the same."""
+    return wordings[int(rng.integers(0, len(wordings)))]
+
+
+def _ask_colour(rng: np.random.Generator, placed: SceneObject) -> SceneQuestion:
+    noun = CLASS_ZH[placed.class_name]
     return SceneQuestion(
         kind="colour",
-        chinese=f"{CLASS_ZH[placed.class_name]}是什么颜色",
+        chinese=_worded(rng, f"{noun}是什么颜色", f"{noun}的颜色是什么"),
         answer_chinese=COLOUR_ZH[placed.colour],
         english=f"What color is the {placed.class_name}?",
         answer_english=placed.colour,
     )
 
 
-def _ask_pattern(placed: SceneObject) -> SceneQuestion:
+def _ask_pattern(rng: np.random.Generator, placed: SceneObject) -> SceneQuestion:
+    noun = CLASS_ZH[placed.class_name]
     return SceneQuestion(
         kind="pattern",
-        chinese=f"{CLASS_ZH[placed.class_name]}是什么花纹",
+        chinese=_worded(rng, f"{noun}是什么花纹", f"{noun}上有什么花纹"),
         answer_chinese=PATTERN_ZH[placed.pattern],
         english=f"What pattern does the {placed.class_name} have?",
         answer_english=placed.pattern,
     )
 
 
-def _ask_object(placed: SceneObject) -> SceneQuestion:
+def _ask_object(rng: np.random.Generator, placed: SceneObject) -> SceneQuestion:
+    colour = COLOUR_ZH[placed.colour]
     return SceneQuestion(
         kind="object",
-        chinese=f"什么是{COLOUR_ZH[placed.colour]}色的",
+        chinese=_worded(rng, f"什么是{colour}色的", f"哪个东西是{colour}色的"),
         answer_chinese=CLASS_ZH[placed.class_name],
         english=f"What is {placed.colour}?",
         answer_english=placed.class_name,
@@ -261,8 +269,9 @@ def _ask_exist(rng: np.random.Generator, classes: Mapping[str, int]) -> SceneQue
     name = candidates[int(rng.integers(0, len(candidates)))]
     return SceneQuestion(
         kind="exist",
-        chinese=f"有{CLASS_ZH[name]}吗",
-        answer_chinese="有" if is_there else "没有",
+        chinese=_worded(rng, f"有{CLASS_ZH[name]}吗", f"图中有没有{CLASS_ZH[name]}"),
+        # one character each: the number of masks must not give the answer away
+        answer_chinese="有" if is_there else "无",
         english=f"Is there {_article(name)} {name}?",
         answer_english="yes" if is_there else "no",
     )
