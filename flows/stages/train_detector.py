@@ -1,22 +1,25 @@
 """Stage: photos and boxes -> a trained detector."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from detector.config import DetectorConfig, preset
+from detector.errors import DetectorConfigError
 from detector.training.config import DetectorTraining
 from flows.photos import read_photos
 from flows.progress import SILENT, Progress
+from flows.typed import nearest
 from storage.quarantine import QUARANTINE_NAME, write_quarantine
 
 if TYPE_CHECKING:
     from detector.training.train import StepReport
 
 VERSION = 1
+_NETWORK = TypeAdapter(DetectorConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,7 @@ class Config:
     preset:     sizes of the network (`detector.config.PRESETS`)
     overrides:  what differs from the preset
     pretrained: trunk and res5 start from ImageNet (`lite0` only)
-    label_map:  names to learn; None takes those of the training annotations
+    label_map:  names to learn (VinVL's layout); None takes all of the training annotations
     """
 
     preset: str = "x152c4"
@@ -35,10 +38,23 @@ class Config:
     training: DetectorTraining = field(default_factory=DetectorTraining)
     label_map: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a network that cannot be built while the configuration is read."""
+        self.network()
+
     def network(self) -> DetectorConfig:
-        """The preset with its overrides."""
-        changed: DetectorConfig = replace(preset(self.preset), **self.overrides)
-        return TypeAdapter(DetectorConfig).validate_python(changed)
+        """The preset with its overrides; a section `regions` holds differences as well.
+
+        Raises:
+            DetectorConfigError: No such preset or key, a value of the wrong kind.
+        """
+        values = _overridden(asdict(preset(self.preset)), self.overrides, "overrides")
+        try:
+            return _NETWORK.validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise DetectorConfigError(f"overrides.{key}: {first['msg']}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +81,10 @@ class Summary:
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
     """Train, or go on training."""
+    from detector.training.photos import label_map_from
     from detector.training.train import train_detector
     from storage.annotation_shards import read_annotations
-    from storage.published.label_maps import label_map_of, read_label_map
+    from storage.published.label_maps import read_label_map
 
     def tell(report: "StepReport") -> None:
         note = f"{report.phase}, loss {report.losses['total']:.3f}"
@@ -75,13 +92,9 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
 
     everything = read_annotations(inputs.annotations).objects
     objects = [image for image in everything if image.split == "train"]
-    if config.label_map is not None:
-        label_map = read_label_map(config.label_map)
-    else:
-        label_map = label_map_of(
-            sorted({name for image in objects for name in image.class_names}),
-            sorted({n for image in objects for names in image.attributes for n in names}),
-        )
+    label_map = (
+        label_map_from(objects) if config.label_map is None else read_label_map(config.label_map)
+    )
     summary = train_detector(
         config=config.network(),
         training=config.training,
@@ -103,3 +116,17 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         num_objects=summary.num_objects,
         num_steps=summary.num_steps,
     )
+
+
+def _overridden(
+    base: Mapping[str, Any], changes: Mapping[str, Any], key: str
+) -> dict[str, Any]:
+    """Values of a section with differences laid over them, sections within sections too."""
+    values = dict(base)
+    for name, value in changes.items():
+        if name not in base:
+            raise DetectorConfigError(f"{key}.{name}: {nearest(name, sorted(base))}")
+        if isinstance(value, Mapping) and isinstance(base[name], Mapping):
+            value = _overridden(base[name], value, f"{key}.{name}")
+        values[name] = value
+    return values
