@@ -125,6 +125,7 @@ def child_environment(threads: int, own: Mapping[str, str] | None = None) -> dic
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
         "NUMEXPR_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow busy machines down
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

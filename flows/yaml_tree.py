@@ -123,11 +123,18 @@ def _parse(text: str, path: Path) -> Tree:
         return Tree(origins={(): str(path)})
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path}:1: a configuration is a mapping of keys to values")
-    tree = Tree(values=values, origins={(): str(path)})
+    tree = Tree(values=_apart(values), origins={(): str(path)})
     mistakes = list(_note(node, (), path, tree.origins))
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return tree
+
+
+def _apart(value: Any) -> Any:
+    """The same values where each `*alias` is a copy, so that changing one changes no other."""
+    if isinstance(value, dict):
+        return {name: _apart(each) for name, each in value.items()}
+    return [_apart(each) for each in value] if isinstance(value, list) else value
 
 
 def _note(node: yaml.Node, key: Key, path: Path, origins: dict[Key, str]) -> Iterator[str]:

@@ -2,18 +2,21 @@
 
 `class cx cy w h`: position of the class in the list from 0, then the centre and the size of the
 box as fractions of the photo's width and height. The list is a text file of one name a line
-(`coco.names`) or COCO's JSON of `{"id", "name"}`, in the order of the file. Crowds are not marked.
+(`coco.names`), COCO's JSON of `{"id", "name"}`, or a COCO `instances` file, whose `categories` are
+taken in their order. Crowds are not marked.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from storage.annotations._boxes import BoxList
 from storage.annotations._lines import lines_of
-from storage.annotations._rows import BrokenRowError, Rows, read_list, text_of
+from storage.annotations._rows import BrokenRowError, Rows, list_of, read_list, text_of
 from storage.errors import AnnotationError, MissingFileError, UnreadableImageError
 from storage.images import list_images, size_of
+from storage.json_files import read_json
 from storage.records import Annotations, ImageObjects
 
 SOURCE = "yolo_boxes"
@@ -109,6 +112,14 @@ def _box(line: str, names: tuple[str, ...], boxes: BoxList) -> tuple[str, list[f
     return names[number], [cx * boxes.width - wide / 2, cy * boxes.height - high / 2, wide, high]
 
 
+def _entries(path: Path) -> list[Any]:
+    """The objects of a JSON file that name one class each."""
+    content = read_json(path, AnnotationError)
+    if isinstance(content, dict):
+        return list_of(path, content, "categories")
+    return read_list(path)
+
+
 def _names(path: Path) -> tuple[str, ...]:
     """Class names in their order.
 
@@ -118,7 +129,7 @@ def _names(path: Path) -> tuple[str, ...]:
     rows = Rows(path, namespace="", split="", language="", source="")
     if path.suffix == ".json":
         names = []
-        for entry in read_list(path):
+        for entry in _entries(path):
             with rows.taking("an entry"):
                 names.append(text_of(entry, "name").strip())
     else:

@@ -140,6 +140,14 @@ def test_a_setting_reaches_into_a_list(tmp_path: Path) -> None:
     ]
 
 
+def test_a_change_behind_an_alias_changes_nothing_else(tmp_path: Path) -> None:
+    text = "training: &all {steps: 5}\nextra: *all\nmany: [{<<: *all, rate: 0.5}]\n"
+    whole = read(tmp_path, text, "extra.steps=7")
+    assert whole.training == Training(steps=5)
+    assert whole.extra == Training(steps=7)
+    assert whole.many == (Training(steps=5, rate=0.5),)
+
+
 def test_a_base_is_changed_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("name: base\ntraining: {steps: 5, rate: 0.5}\n")
     whole = read(tmp_path, "base: base.yaml\ntraining: {rate: 0.25}\n")

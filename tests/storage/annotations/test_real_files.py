@@ -87,6 +87,18 @@ def test_yolo_copies_of_coco_boxes(real: Path, split: str, num_photos: int) -> N
     assert len(names & {name for image in found.objects for name in image.class_names}) > 10
 
 
+def test_yolo_classes_may_be_the_categories_of_an_instances_file(real: Path) -> None:
+    labels, photos = real / "coco/yolo_labels/train2017", real / "coco/train2017"
+    lists = (
+        data_dir("labelmaps", "coco_80_categories.json"),
+        real / "coco/annotations/instances_train2017.json",
+    )
+    one, other = (yolo_boxes.read(labels, photos=photos, classes=each) for each in lists)
+    assert [image.class_names for image in one.objects] == [
+        image.class_names for image in other.objects
+    ]
+
+
 def test_crowds_are_marked(real: Path) -> None:
     found = coco_instances.read(real / "coco/annotations/instances_val2017.json")
     assert 0 < sum(int(image.is_crowd.sum()) for image in found.objects) < 50
