@@ -6,6 +6,7 @@ Parameters are names and paths; no cache, no persisted results (specs/orchestrat
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any, cast
 
 import httpx
@@ -16,6 +17,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.errors import FlowError, OrchestratorError
+from flows.orchestration.embedded import embedded_server
 from flows.orchestration.settings import has_server
 from flows.runner import StepResult
 from flows.schedule import Execution, run_plan
@@ -49,7 +51,8 @@ def run_with_prefect(execution: Execution, *, name: str) -> dict[str, StepResult
 
     results: dict[str, StepResult] = {}
     try:
-        pipeline(str(execution.run.path))
+        with nullcontext() if has_server() else embedded_server():
+            pipeline(str(execution.run.path))
     except (RuntimeError, PrefectException, httpx.HTTPError) as error:
         raise OrchestratorError(_in_one_line(error)) from error
     return results

@@ -108,7 +108,7 @@ def test_benchmarks_are_listed() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     nearby = [link for link in links if "://" not in link]
     assert [link for link in nearby if not (document.parent / link).exists()] == []
 

@@ -59,6 +59,21 @@ def test_the_embedded_server_needs_nothing_and_says_nothing(tmp_path: Path) -> N
     assert sorted(path.parent.name[:-13] for path in tmp_path.glob("run/*/DONE.json")) == STEPS
 
 
+def test_the_embedded_server_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    run = _start(tmp_path / "run", "hang")
+    try:
+        until(lambda: bool(list(tmp_path.glob("run/right-*/pids"))), seconds=120)
+        servers = _servers_of(run.pid)
+        assert len(servers) == 1
+        run.kill()
+        run.communicate()
+        until(lambda: not is_alive(servers[0]), seconds=30)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+
+
 def test_a_named_server_sees_every_step(server: str, tmp_path: Path) -> None:
     ended = _run(tmp_path / "seen", "write", PREFECT_API_URL=server)
     assert ended.returncode == 0, ended.stderr
@@ -148,6 +163,14 @@ def _run(folder: Path, action: str, **own: str) -> "subprocess.CompletedProcess[
         run.communicate()
         raise
     return subprocess.CompletedProcess(run.args, run.returncode, output, errors)
+
+
+def _servers_of(pid: int) -> list[int]:
+    """Children of a process that run uvicorn."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(each) for each in children if b"uvicorn" in Path("/proc", each, "cmdline").read_bytes()
+    ]
 
 
 def _answers(address: str) -> bool:
