@@ -7,7 +7,6 @@ sysexits.h); a parent tells the user in one line.
 import errno
 from enum import IntEnum
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -101,8 +100,7 @@ def user_errors() -> tuple[type[Exception], ...]:
     """Base classes whose message alone is what the user needs; imports no heavy package."""
     bases: list[type[Exception]] = [FlowError]
     for module, name in _ROOMS:
-        if find_spec(module) is not None:  # TEMPORARY until every room is there
-            bases.append(getattr(import_module(module), name))
+        bases.append(getattr(import_module(module), name))
     return tuple(bases)
 
 
