@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from oscar_core.config import NUM_BOX_NUMBERS
 from oscar_core.packing import PackedBatch, Parts, stack_regions
 from oscar_core.task import Knowledge
 from oscar_core.tasks.pretraining.records import Config, Example
@@ -124,13 +126,29 @@ def _rows(
 
 def _region_words(
     config: Config, tokenizer: Tokenizer, examples: Sequence[Example], num_slots: int
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
-    """(B, R, K) int64: class, then attributes, each by its first wordpiece."""
+) -> NDArray[np.int64]:
+    """(B, R, K): class, then attributes, then place, each by its first wordpiece."""
     num_words = 1 + config.region_attributes
-    found = np.full((len(examples), num_slots, num_words), NOT_A_TARGET, np.int64)
+    found = np.full((len(examples), num_slots, num_words + 1), NOT_A_TARGET, np.int64)
     if config.region_weight > 0:
+        places = [tokenizer.ids(word)[0] for word in config.region_places]
         for row, example in zip(found, examples, strict=True):
-            for slot, words in zip(row, example.view.words, strict=False):
+            view = example.view
+            for slot, words in zip(row, view.words, strict=False):
                 ids = [tokenizer.ids(word)[0] for word in words[:num_words]]
                 slot[: len(ids)] = ids
+            if places:
+                slots = place_numbers(view.regions, len(places))[:num_slots]
+                row[: len(slots), -1] = np.array(places)[slots]
     return found
+
+
+def place_numbers(regions: NDArray[np.float32], num_places: int) -> NDArray[np.int64]:
+    """Which part of the width each region's centre lies in, from 0 at the left.
+
+    Args:
+        regions: (N, F) region inputs; x1/W and x2/W stand 6 and 4 places before their end.
+        num_places: Equal parts.
+    """
+    centres = (regions[:, -NUM_BOX_NUMBERS] + regions[:, -NUM_BOX_NUMBERS + 2]) / 2
+    return np.clip((centres * num_places).astype(np.int64), 0, num_places - 1)

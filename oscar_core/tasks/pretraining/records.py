@@ -59,6 +59,8 @@ class Config:
         region_weight: Of the region objective: name each region (the detector's class and best
             attributes) from its encoder output; 0 is off.
         region_attributes: Attributes of each region to be named.
+        region_places: Words for equal parts of the picture's width, from left to right; the region
+            objective also asks in which one a region's centre lies. () leaves that out.
         contrast_weight: Of the three-way objective.
         contrasts_questions: Whether question rows may be mismatched.
         first: Opening phase.
@@ -83,6 +85,7 @@ class Config:
     near_negatives: float = 0.0
     region_weight: float = 0.0
     region_attributes: int = 2
+    region_places: tuple[str, ...] = ()
     contrast_weight: float = 1.0
     contrasts_questions: bool = True
     first: FirstKind | None = None

@@ -1,6 +1,5 @@
 """The model of VQA."""
 
-
 from oscar_core.config import OscarConfig
 from oscar_core.heads import AnswerHead
 from oscar_core.models import ClassifierModel

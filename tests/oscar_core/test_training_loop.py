@@ -1,0 +1,185 @@
+"""The loop: an interrupted training ends as an unbroken one does, bit by bit."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from oscar_core.config import EncoderSettings
+from oscar_core.errors import TrainingError, WeightsError
+from oscar_core.run import train_task
+from oscar_core.tasks.pretraining.records import Config, FirstKind
+from oscar_core.tasks.vqa.records import Config as VqaConfig
+from oscar_core.training.checkpoints import checkpoint_paths
+from oscar_core.training.config import TrainingConfig
+from oscar_core.training.loop import StepReport, TrainSummary
+from oscar_core.views import ViewSettings
+from tests.builders_library import TINY, make_library, tiny_training
+
+SETTINGS = Config(
+    view=ViewSettings(max_regions=4),
+    region_weight=1.0,
+    answer_mask=1.0,
+    question_share=0.5,
+    first=FirstKind(
+        question_type="colour", goal=1.0, max_steps=3, check_every=1, num_probe_images=2
+    ),
+)
+DROPPING = replace(TINY, hidden_dropout=0.2, attention_dropout=0.1)
+
+
+class _Killed(Exception):
+    """Stands for SIGKILL: nothing after it runs."""
+
+
+def run(
+    folder: Path,
+    *,
+    settings: object = SETTINGS,
+    task: str = "pretraining",
+    encoder: EncoderSettings = DROPPING,
+    training: TrainingConfig | None = None,
+    start: Path | None = None,
+    kill_at: int = 0,
+) -> TrainSummary:
+    def tell(report: StepReport) -> None:
+        if report.step == kill_at:
+            raise _Killed
+
+    return train_task(
+        task=task,
+        settings=settings,
+        encoder=encoder,
+        training=training or tiny_training(),
+        library=make_library(),
+        vocabulary=None,
+        start=start,
+        folder=folder / "model",
+        losses=folder / "losses.jsonl",
+        on_step=tell,
+    )
+
+
+def bytes_of(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "model/model.safetensors").read_bytes(), (
+        folder / "losses.jsonl"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 5])
+def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path, kill_at: int) -> None:
+    run(tmp_path / "unbroken")
+    with pytest.raises(_Killed):
+        run(tmp_path / "broken", kill_at=kill_at)
+    summary = run(tmp_path / "broken")
+    assert summary.resumed_at == kill_at // 2 * 2
+    assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    run(tmp_path / "one")
+    run(tmp_path / "other", training=tiny_training(seed=4))
+    assert bytes_of(tmp_path / "one") != bytes_of(tmp_path / "other")
+
+
+def test_a_half_written_loss_line_is_dropped(tmp_path: Path) -> None:
+    run(tmp_path / "unbroken")
+    with pytest.raises(_Killed):
+        run(tmp_path / "broken", kill_at=3)
+    with open(tmp_path / "broken/losses.jsonl", "a") as stream:
+        stream.write('{"step": 4, "tot')
+    run(tmp_path / "broken")
+    assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
+
+
+def test_checkpoints_go_when_the_training_is_done(tmp_path: Path) -> None:
+    with pytest.raises(_Killed):
+        run(tmp_path, kill_at=5)
+    assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == [
+        "checkpoint-0000004.safetensors"
+    ]
+    run(tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(_Killed):
+        run(tmp_path, kill_at=3)
+    with pytest.raises(TrainingError, match="other settings"):
+        run(tmp_path, training=tiny_training(learning_rate=1e-3))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(_Killed):
+        run(tmp_path, kill_at=3)
+    (path,) = checkpoint_paths(tmp_path / "checkpoints")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="damaged"):
+        run(tmp_path)
+
+
+def test_losses_are_logged_by_step_with_their_parts(tmp_path: Path) -> None:
+    run(tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"total", "words", "contrast", "regions"} <= set(rows[0])
+
+
+def test_a_phase_ends_by_its_cap(tmp_path: Path) -> None:
+    assert run(tmp_path).phase_steps == {"colour": 3, "mixture": 3}
+
+
+def test_a_phase_ends_by_its_goal(tmp_path: Path) -> None:
+    first = replace(SETTINGS.first, goal=0.0)
+    summary = run(tmp_path, settings=replace(SETTINGS, first=first))
+    assert summary.phase_steps == {"colour": 1, "mixture": 5}
+
+
+def test_a_rate_that_explodes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="lower the rate"):
+        run(tmp_path, training=tiny_training(learning_rate=1e30, max_gradient_norm=0))
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    settings = VqaConfig(loss="cross_entropy", min_questions=1)
+    for name, parts in (("whole", 1), ("parts", 2)):
+        training = tiny_training(steps=1, accumulation=parts, max_gradient_norm=0)
+        run(tmp_path / name, task="vqa", settings=settings, encoder=TINY, training=training)
+    whole, parted = (
+        load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "parts")
+    )
+    for name, value in whole.items():
+        if "key.bias" not in name:  # its gradient is rounding noise
+            assert value.allclose(parted[name], atol=1e-4), name
+
+
+def test_a_task_goes_on_from_pretraining(tmp_path: Path) -> None:
+    run(tmp_path / "pretrain")
+    settings = VqaConfig(min_questions=1)
+    start = tmp_path / "pretrain/model"
+    training = tiny_training(learning_rate=1e-12)
+    run(tmp_path / "vqa", task="vqa", settings=settings, start=start, training=training)
+    before, after = load_file(start / "model.safetensors"), load_file(
+        tmp_path / "vqa/model/model.safetensors"
+    )
+    assert set(before) - set(after) and set(after) - set(before)
+    for name in set(before) & set(after):
+        assert before[name].allclose(after[name], atol=1e-5), name
+
+
+def test_a_start_with_other_regions_is_refused(tmp_path: Path) -> None:
+    run(tmp_path / "pretrain")
+    (tmp_path / "pretrain/model/model.json").write_text(
+        (tmp_path / "pretrain/model/model.json")
+        .read_text()
+        .replace('"region_feature_dim": 12', '"region_feature_dim": 9')
+    )
+    with pytest.raises(WeightsError, match="another detector"):
+        run(
+            tmp_path / "vqa",
+            task="vqa",
+            settings=VqaConfig(min_questions=1),
+            start=tmp_path / "pretrain/model",
+        )
