@@ -93,7 +93,7 @@ def box_loss(box_deltas: Tensor, class_ids: Tensor, targets: Tensor) -> Tensor:
         targets: (S, 4) float32, meaningless for background.
     """
     positive = torch.nonzero(class_ids > 0).flatten()
-    per_class = box_deltas.view(len(box_deltas), -1, 4)
+    per_class = box_deltas.view(len(box_deltas), box_deltas.shape[1] // 4, 4)
     is_agnostic = per_class.shape[1] == 2
     rows = torch.ones_like(positive) if is_agnostic else class_ids[positive]
     difference = per_class[positive, rows] - targets[positive]

@@ -1,0 +1,159 @@
+"""The training as a whole: it learns, and a stop anywhere changes nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from detector.checkpoints import WEIGHTS_NAME, load_detector
+from detector.detect import detect
+from detector.errors import DetectorError
+from detector.training.checkpoint import CHECKPOINT
+from detector.training.config import CropWarmup, DetectorTraining
+from detector.training.photos import label_map_from
+from detector.training.train import StepReport, TrainingSummary, train_detector
+from storage.images import decode
+from storage.published.label_maps import LabelMap
+from tests.builders_detector import tiny_config
+from tests.builders_scenes import block_photos
+
+TRAINING = DetectorTraining(
+    num_steps=5,
+    images_per_step=2,
+    optimiser="adamw",
+    learning_rate=3e-3,
+    warmup_steps=1,
+    schedule="cosine",
+    frozen_stages=0,
+    post_nms_top_n=12,
+    regions_per_image=8,
+    anchors_per_image=16,
+    checkpoint_every=2,
+    crop_warmup=CropWarmup(num_steps=3, window_sizes=(32, 48), windows_per_step=(4, 2)),
+)
+LIVE = {"norm": "batch", "pixel_std": (57.0, 57.0, 57.0)}
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def train(
+    folder: Path, training: DetectorTraining = TRAINING, *, stop_after: int = 0, **changes: object
+) -> tuple[TrainingSummary, list[StepReport]]:
+    """Train on seven pictures; the run lies in `folder`."""
+    sources, objects = block_photos(folder.parent / "photos", 7)
+    reports: list[StepReport] = []
+
+    def on_step(report: StepReport) -> None:
+        reports.append(report)
+        if report.step == stop_after:
+            raise StoppedError
+
+    summary = train_detector(
+        config=tiny_config(**(LIVE | changes)),
+        training=training,
+        sources=sources,
+        objects=objects,
+        label_map=label_map_from(objects),
+        folder=folder / "detector",
+        losses=folder / "losses.jsonl",
+        on_step=on_step,
+    )
+    return summary, reports
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "detector" / WEIGHTS_NAME)
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "training"),
+    [
+        (1, TRAINING),  # before the first checkpoint
+        (3, TRAINING),  # one step behind a checkpoint, where the phase changes
+        (4, TRAINING),  # at a checkpoint
+        (7, TRAINING),
+        (3, replace(TRAINING, checkpoint_every=3)),  # the checkpoint ends the first phase
+        (5, replace(TRAINING, optimiser="sgd", learning_rate=1e-3, crop_warmup=None, num_steps=8)),
+        (3, replace(TRAINING, frozen_stages=2, cache_trunk=True, crop_warmup=None)),
+    ],
+)
+def test_a_run_that_was_stopped_ends_with_the_same_bits(
+    tmp_path: Path, stop_after: int, training: DetectorTraining
+) -> None:
+    train(tmp_path / "whole", training)
+    with pytest.raises(StoppedError):
+        train(tmp_path / "stopped", training, stop_after=stop_after)
+    _, reports = train(tmp_path / "stopped", training)
+    done = stop_after - stop_after % training.checkpoint_every
+    assert reports[0].step == done + 1
+    whole, stopped = weights_in(tmp_path / "whole"), weights_in(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    histories = [(tmp_path / name / "losses.jsonl").read_bytes() for name in ("whole", "stopped")]
+    assert histories[0] == histories[1]
+    assert not (tmp_path / "stopped" / CHECKPOINT).exists()
+
+
+def test_history_holds_each_step_once_with_its_phase(tmp_path: Path) -> None:
+    summary, reports = train(tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run/losses.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert [row["phase"] for row in rows] == ["windows"] * 3 + ["detection"] * 5
+    assert rows[3].keys() - rows[0].keys() == {"objectness", "proposal_box", "box"}
+    assert summary.num_steps == 8
+    assert summary.last_losses["total"] == rows[-1]["total"] == reports[-1].losses["total"]
+
+
+def test_a_longer_training_finds_blocks_and_their_colours(tmp_path: Path) -> None:
+    training = replace(
+        TRAINING,
+        num_steps=60,
+        images_per_step=4,
+        attribute_loss_weight=1.0,
+        crop_warmup=CropWarmup(num_steps=30, window_sizes=(32, 48), windows_per_step=(8, 8)),
+    )
+    summary, reports = train(tmp_path / "run", training, res2_width=16, anchor_sizes=(14, 28))
+    assert summary.num_photos == 7
+    assert reports[-1].losses["total"] < 0.5 * reports[30].losses["total"]
+    loaded = load_detector(tmp_path / "run/detector")
+    sources, objects = block_photos(tmp_path / "photos", 7)
+    found = detect(loaded.model, [decode(sources[0])], loaded.label_map)[0]
+    assert found.class_names[0] == objects[0].class_names[0]
+    assert found.attribute_names[0][0] == objects[0].attributes[0][0]
+
+
+def test_other_settings_refuse_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train(tmp_path / "run", stop_after=4)
+    with pytest.raises(DetectorError, match="other settings or other photos"):
+        train(tmp_path / "run", replace(TRAINING, learning_rate=1e-3))
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    wild = replace(TRAINING, optimiser="sgd", learning_rate=1e30, crop_warmup=None)
+    with pytest.raises(DetectorError, match=r"loss is (nan|inf) at step \d; lower `learning_rate`"):
+        train(tmp_path / "run", wild)
+
+
+def test_frozen_parts_stay_as_they_were(tmp_path: Path) -> None:
+    training = replace(TRAINING, crop_warmup=None, frozen_stages=2, freeze_res5=True, num_steps=2)
+    train(tmp_path / "long", training)
+    train(tmp_path / "short", replace(training, num_steps=1))
+    long, short = weights_in(tmp_path / "long"), weights_in(tmp_path / "short")
+    still = [name for name in long if name.startswith(("trunk.stem", "trunk.stages.0", "res5"))]
+    assert still
+    assert all(torch.equal(long[name], short[name]) for name in still)
+    assert not torch.equal(
+        long["trunk.stages.1.0.conv1.weight"], short["trunk.stages.1.0.conv1.weight"]
+    )
+
+
+def test_the_label_map_decides_the_sizes_of_the_heads(tmp_path: Path) -> None:
+    train(tmp_path / "run", replace(TRAINING, num_steps=1, crop_warmup=None))
+    label_map: LabelMap = load_detector(tmp_path / "run/detector").label_map
+    assert set(label_map.class_names[1:]) == {"box", "bar"}
+    assert weights_in(tmp_path / "run")["box_head.class_logits.weight"].shape[0] == 3
