@@ -165,7 +165,8 @@ class OscarEncoder(nn.Module):
 
     def split_heads(self, states: Tensor) -> Tensor:
         """(B, positions, H) -> (B, A, positions, H / A)."""
-        by_head = states.reshape(*states.shape[:-1], self.config.num_heads, -1)
+        heads = self.config.num_heads
+        by_head = states.reshape(*states.shape[:-1], heads, states.shape[-1] // heads)
         return by_head.transpose(1, 2)
 
     def finish_layer(self, layer: BertLayer, states: Tensor, context: Tensor) -> Tensor:
