@@ -22,7 +22,7 @@ from tests.end_to_end.miniature import (
     write_config,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
 PLAIN = "--no-prefect"
 
 
@@ -35,7 +35,10 @@ class Run:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """An unbroken run, one for all test processes: the first makes it, the others wait."""
+    """An unbroken run under Prefect, as users start it; one for all test processes.
+
+    The first of them makes it, the others wait.
+    """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -43,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with open(folder / "miniature.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not printed.is_file():
-            printed.write_text(finish(start(write_config(folder), out, PLAIN)))
+            printed.write_text(finish(start(write_config(folder), out)))
     config = folder / CONFIG_NAME
     return Run(config=config, out=out, printed=printed.read_text())
 
@@ -145,7 +148,10 @@ def test_own_photos_become_features_tags_and_captions(whole: Run, tmp_path: Path
 
 
 def test_killed_three_times_it_ends_with_the_same_metrics(whole: Run, tmp_path: Path) -> None:
-    """Killed in detect, in pretrain and in predict: finished steps stay, training goes on."""
+    """Killed in detect, in pretrain and in predict: finished steps stay, training goes on.
+
+    Without Prefect, whose part in the unbroken run changes nothing either.
+    """
     out = tmp_path / "run"
     kill_in(
         start(whole.config, out, PLAIN),
