@@ -72,7 +72,11 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
             inputs={**images, **annotations},
         )
     yield Step(
-        name="detect", stage="detect", config=config.detect, inputs={**images, "detector": detector}
+        name="detect",
+        stage="detect",
+        config=config.detect,
+        inputs={**images, "detector": detector},
+        after=("collect_annotations",),  # alone, it gets all threads (`Plan.has_company`)
     )
     if config.score_detector is not None:
         yield Step(

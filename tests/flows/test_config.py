@@ -96,6 +96,14 @@ def test_the_branches_of_the_tasks_need_nothing_of_each_other() -> None:
             assert not others
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_what_computes_most_has_all_threads(tmp_path: Path, weights: bool) -> None:
+    given = [f"detector_weights={tmp_path}"] if weights else []
+    plan = plan_of(read_config(DEMO, given))
+    alone = {name for name in plan.names if not plan.has_company(name)}
+    assert {"detect", "pretrain"} | ({"train_detector"} & set(plan.names)) <= alone
+
+
 def test_every_step_before_it_is_in_the_report() -> None:
     plan = plan_of(read_config(DEMO))
     assert plan.names[-1] == "report"
