@@ -43,9 +43,7 @@ class Finished:
         return any(result.state != ALREADY_DONE for result in self.results.values())
 
 
-def run(
-    config: RunConfig, out: Path, *, with_prefect: bool, stream: IO[str], quiet: bool = False
-) -> Finished:
+def run(config: RunConfig, out: Path, *, with_prefect: bool, stream: IO[str]) -> Finished:
     """Bring every step of a run to its done-mark; what is done is left untouched.
 
     Args:
@@ -54,32 +52,24 @@ def run(
         with_prefect: under Prefect (its embedded server, or PREFECT_API_URL's), else in a plain
             loop. Where nothing is left to do, Prefect is not started.
         stream: where progress is told.
-        quiet: tell of failures only.
 
     Raises:
         FlowError, StorageError: One line for the user.
     """
-    plan = plan_of(config)
-    return run_prepared(plan, config, out, with_prefect=with_prefect, stream=stream, quiet=quiet)
+    return run_prepared(plan_of(config), config, out, with_prefect=with_prefect, stream=stream)
 
 
 def run_prepared(
-    plan: Plan,
-    config: RunConfig,
-    out: Path,
-    *,
-    with_prefect: bool,
-    stream: IO[str],
-    quiet: bool = False,
+    plan: Plan, config: RunConfig, out: Path, *, with_prefect: bool, stream: IO[str]
 ) -> Finished:
-    """The same for a plan that is a part of the run's, or another one."""
+    """The same for a plan of one's own, with the configuration that goes with it."""
     folder = RunFolder(out)
     with locked(folder):
         prepared = prepare(plan, folder, DigestBook(folder.digests))
         _save(folder.config, as_yaml(config))
         folders = {name: prepared[name].folder.name for name in plan.names}
         _save(folder.steps, json.dumps(folders, indent=1) + "\n")
-        with Display(plan.names, stream, quiet=quiet) as display:
+        with Display(plan.names, stream) as display:
             results = _finished(plan, prepared, display.tell)
             if results is None:
                 execution = Execution(
