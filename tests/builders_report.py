@@ -258,7 +258,7 @@ def predict_answers(made: MadeRun, annotations: Annotations) -> None:
                     "answer": each.answers[0] if rng.random() < share else "红",
                     "confidence": 0.7,
                     "question_type": each.question_type,
-                    "answers": list(each.answers),
+                    "answers": sorted(set(each.answers)),
                 }
                 for each in asked
             ),

@@ -11,6 +11,7 @@ from flows.report.records import Bar, QuestionExample, QuestionKind, Role
 from oscar_core.metrics.answers import answer_accuracy
 from storage.records import Annotations, QuestionAnnotation
 
+_NUM_PEOPLE = 10
 MAX_KINDS = 9
 """More kinds than this are counted by the kind of their answer."""
 
@@ -69,8 +70,7 @@ def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_
     found = []
     for row in read_rows(folder / "right.jsonl"):
         key = str(row.get("question_id"))
-        answers = row.get("answers") or (known[key].answers if key in known else ())
-        if not answers:
+        if key not in known or not known[key].answers:
             continue
         given: dict[Role, str] = {"right": str(row.get("answer", ""))}
         given |= {role: table[key] for role, table in controls.items() if key in table}
@@ -80,11 +80,16 @@ def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_
                 image_id=str(row.get("image_id", "")),
                 question=str(row.get("question", "")),
                 kind=str(row.get("question_type", "")),
-                answers=tuple(map(str, answers)),
+                answers=_people(known[key].answers),
                 given=given,
             )
         )
     return found
+
+
+def _people(answers: tuple[str, ...]) -> tuple[str, ...]:
+    """One answer counts as if all had given it, as the scores count it."""
+    return answers if len(answers) > 1 else answers * _NUM_PEOPLE
 
 
 def _by_answer_type(answered: _Answered, known: Mapping[str, QuestionAnnotation]) -> _Answered:

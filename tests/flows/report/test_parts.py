@@ -1,6 +1,7 @@
 """What the sections are made of, one by one."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -209,7 +210,6 @@ def test_kinds_of_question_stand_beside_their_own_commonest_answer(tmp_path: Pat
             "question": "what colour",
             "answer": answer,
             "question_type": "colour",
-            "answers": list(known[4 + at].answers),
         }
         for at, answer in enumerate(given_answers)
     ]
@@ -262,3 +262,19 @@ def test_phases_begin_where_the_file_says(tmp_path: Path) -> None:
     figure = str(loss_figure(chart))
     assert figure.count('class="phase"') == 1
     assert figure.count('class="phase-name"') == 2
+
+
+def test_answers_are_judged_by_what_each_person_said(tmp_path: Path) -> None:
+    people = ("red",) * 2 + ("blue",) * 8
+    alone = replace(_question("q1", "test", "red"), answers=("red",))
+    known = (replace(_question("q0", "test", "red"), answers=people), alone)
+    rows = [
+        {"question_id": key, "answer": "red", "answers": ["blue", "red"], "question_type": "colour"}
+        for key in ("q0", "q1", "unknown")
+    ]
+    (tmp_path / "predictions").mkdir()
+    write_rows(tmp_path / "predictions" / "right.jsonl", rows)
+    step = FinishedStep("vqa_predict", tmp_path)
+    (kind,) = question_kinds(step, Annotations(questions=known), Album([]), 5)
+    assert [each.expected for each in kind.examples] == ["blue", "red"]
+    assert [each.accuracy for each in kind.examples] == pytest.approx([0.6, 1.0])
