@@ -30,7 +30,7 @@ SETTINGS = Config(
 DROPPING = replace(TINY, hidden_dropout=0.2, attention_dropout=0.1)
 
 
-class _Killed(Exception):
+class KilledError(Exception):
     """Stands for SIGKILL: nothing after it runs."""
 
 
@@ -46,7 +46,7 @@ def run(
 ) -> TrainSummary:
     def tell(report: StepReport) -> None:
         if report.step == kill_at:
-            raise _Killed
+            raise KilledError
 
     return train_task(
         task=task,
@@ -63,15 +63,13 @@ def run(
 
 
 def bytes_of(folder: Path) -> tuple[bytes, bytes]:
-    return (folder / "model/model.safetensors").read_bytes(), (
-        folder / "losses.jsonl"
-    ).read_bytes()
+    return (folder / "model/model.safetensors").read_bytes(), (folder / "losses.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("kill_at", [1, 3, 5])
 def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path, kill_at: int) -> None:
     run(tmp_path / "unbroken")
-    with pytest.raises(_Killed):
+    with pytest.raises(KilledError):
         run(tmp_path / "broken", kill_at=kill_at)
     summary = run(tmp_path / "broken")
     assert summary.resumed_at == kill_at // 2 * 2
@@ -86,7 +84,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 def test_a_half_written_loss_line_is_dropped(tmp_path: Path) -> None:
     run(tmp_path / "unbroken")
-    with pytest.raises(_Killed):
+    with pytest.raises(KilledError):
         run(tmp_path / "broken", kill_at=3)
     with open(tmp_path / "broken/losses.jsonl", "a") as stream:
         stream.write('{"step": 4, "tot')
@@ -95,7 +93,7 @@ def test_a_half_written_loss_line_is_dropped(tmp_path: Path) -> None:
 
 
 def test_checkpoints_go_when_the_training_is_done(tmp_path: Path) -> None:
-    with pytest.raises(_Killed):
+    with pytest.raises(KilledError):
         run(tmp_path, kill_at=5)
     assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == [
         "checkpoint-0000004.safetensors"
@@ -105,14 +103,14 @@ def test_checkpoints_go_when_the_training_is_done(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(_Killed):
+    with pytest.raises(KilledError):
         run(tmp_path, kill_at=3)
     with pytest.raises(TrainingError, match="other settings"):
         run(tmp_path, training=tiny_training(learning_rate=1e-3))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(_Killed):
+    with pytest.raises(KilledError):
         run(tmp_path, kill_at=3)
     (path,) = checkpoint_paths(tmp_path / "checkpoints")
     path.write_bytes(path.read_bytes()[:100])
@@ -161,10 +159,12 @@ def test_a_task_goes_on_from_pretraining(tmp_path: Path) -> None:
     start = tmp_path / "pretrain/model"
     training = tiny_training(learning_rate=1e-12)
     run(tmp_path / "vqa", task="vqa", settings=settings, start=start, training=training)
-    before, after = load_file(start / "model.safetensors"), load_file(
-        tmp_path / "vqa/model/model.safetensors"
+    before, after = (
+        load_file(start / "model.safetensors"),
+        load_file(tmp_path / "vqa/model/model.safetensors"),
     )
-    assert set(before) - set(after) and set(after) - set(before)
+    assert set(before) - set(after)
+    assert set(after) - set(before)
     for name in set(before) & set(after):
         assert before[name].allclose(after[name], atol=1e-5), name
 

@@ -9,6 +9,9 @@ from oscar_core.tasks.pretraining.records import Config, Corpus, Document, Examp
 from oscar_core.views import Views
 from storage.library import Library
 
+CAPTION = "caption"
+"""Kind of a document that is no question."""
+
 
 def texts(config: Config, library: Library) -> Iterator[str]:
     """Captions, questions, answers and tags of the training split."""
@@ -86,13 +89,18 @@ def phases(config: Config, examples: Sequence[Example]) -> tuple[Phase, ...]:
 def _groups(
     config: Config, examples: Sequence[Example], indices: Sequence[int]
 ) -> tuple[Group, ...]:
-    captions = [i for i in indices if not examples[i].document.is_question]
-    questions = [i for i in indices if examples[i].document.is_question]
-    if config.question_share is None or not captions or not questions:
+    by_kind: defaultdict[str, list[int]] = defaultdict(list)
+    for i in indices:
+        document = examples[i].document
+        kind = document.kind if config.balances_kinds else ""
+        by_kind[kind if document.is_question else CAPTION].append(i)
+    captions = by_kind.pop(CAPTION, [])
+    if config.question_share is None or not captions or not by_kind:
         return (Group(indices=indices),)
-    shares = (1 - config.question_share, config.question_share)
-    pairs = zip((captions, questions), shares, strict=True)
-    return tuple(Group(indices=group, share=share) for group, share in pairs if share > 0)
+    part = config.question_share / len(by_kind)
+    groups = [Group(indices=captions, share=1 - config.question_share)]
+    groups += [Group(indices=each, share=part) for each in by_kind.values()]
+    return tuple(group for group in groups if group.share > 0)
 
 
 def _documents(config: Config, library: Library, views: Views, split: str) -> Iterator[Document]:
@@ -102,7 +110,7 @@ def _documents(config: Config, library: Library, views: Views, split: str) -> It
             first=caption.text,
             second=views[caption.image_id].tags if config.reads_second else "",
             is_question=False,
-            kind="caption",
+            kind=CAPTION,
         )
     for question in library.questions(split, config.language):
         if question.answers:

@@ -49,6 +49,7 @@ class Config:
         masks_mismatched: Learn the words of mismatched examples, too.
         reads_second: Whether there is a second text (`use_b`).
         question_share: Share of question rows in a batch; None: as many as there are.
+        balances_kinds: With `question_share`: every kind of question has an equal part of it.
         answer_mask: Share of question rows whose whole answer is masked, and nothing else of the
             answer; the question is then masked at `question_mask`.
         question_mask: See `answer_mask`.
@@ -78,6 +79,7 @@ class Config:
     masks_mismatched: bool = True
     reads_second: bool = True
     question_share: float | None = None
+    balances_kinds: bool = False
     answer_mask: float = 0.0
     question_mask: float = 0.15
     label_mask: float | None = None
