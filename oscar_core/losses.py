@@ -13,9 +13,11 @@ from torch.nn import functional
 
 from oscar_core.compat import OUR_LOSSES, LossCompat
 from oscar_core.errors import ModelConfigError
-from oscar_core.masking import NOT_A_TARGET
 
 LossKind = Literal["cross_entropy", "bce", "kl"]
+
+NOT_A_TARGET = -1
+"""Label from which nothing is to be learned; `BertImgForPreTraining`."""
 
 PUBLISHED_NUM_ANSWERS = 3129
 """Answers of VQA v2 seen at least 9 times; `ImageBertForSequenceClassification`, kl loss."""

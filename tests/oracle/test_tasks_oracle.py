@@ -24,11 +24,12 @@ from oscar_core.caption_packing import (
     pack_prompts,
 )
 from oscar_core.compat import GenerationCompat, PackingCompat
-from oscar_core.generation import Generated, GenerationSettings, filtered, generate, penalised
+from oscar_core.generation import Generated, GenerationSettings, generate
 from oscar_core.losses import CaptionLoss, caption_accuracy, caption_loss
 from oscar_core.models import CaptionModel
 from oscar_core.packing import Layout
 from oscar_core.tokens import Tokenizer, read_vocabulary
+from oscar_core.word_choice import filtered, penalised
 from tests.locations import oracle_files
 from tests.oracle.oscar_cases import ORIGINAL_LOSSES, check_close, gradients, loaded, part
 from tests.oracle.task_files import FOLDER, caption_data, read_json

@@ -15,18 +15,11 @@ from oscar_core.caption_memory import CaptionMemory, PlainCaptionSteps
 from oscar_core.caption_packing import CaptionBatch, generation_layout, pack_prompts
 from oscar_core.compat import GenerationCompat
 from oscar_core.errors import GenerationError
-from oscar_core.generation import (
-    NO_SENTENCE,
-    GenerationSettings,
-    draw_words,
-    filtered,
-    generate,
-    penalised,
-    uniforms_from,
-)
+from oscar_core.generation import NO_SENTENCE, GenerationSettings, generate
 from oscar_core.models import CaptionModel
 from oscar_core.packing import Layout
 from oscar_core.tokens import Tokenizer
+from oscar_core.word_choice import draw_words, filtered, penalised, uniforms_from
 from tests.builders_core import make_config, make_inputs, make_tokenizer, seeded
 
 LAYOUT = Layout(max_text=20, max_text_a=12, max_regions=4, pad_to_longest=True)

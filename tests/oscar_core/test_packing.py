@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 from oscar_core.compat import PackingCompat
 from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import PackingError
-from oscar_core.masking import mask_words
 from oscar_core.packing import (
     EncoderInput,
     Layout,
-    PackedBatch,
     lengths_that_fit,
     pack,
     pack_pairs,
@@ -202,34 +200,3 @@ def test_an_empty_batch_and_mixed_widths_are_refused() -> None:
 def test_layouts_without_room_are_refused(lengths: dict[str, int]) -> None:
     with pytest.raises(PackingError):
         Layout(**lengths)  # type: ignore[arg-type]
-
-
-def masked(batch: PackedBatch, seed: int = 0, **more: float) -> tuple[PackedBatch, torch.Tensor]:
-    return mask_words(batch, make_tokenizer(), np.random.default_rng(seed), **more)
-
-
-@given(INPUTS, st.integers(0, 99))
-def test_masked_words_are_told_by_their_labels(inputs: list[EncoderInput], seed: int) -> None:
-    tokenizer = make_tokenizer()
-    batch = pack(inputs, tokenizer, Layout(max_text=12, max_regions=3))
-    changed, labels = masked(batch, seed, probability=0.5)
-    told = labels[:, : batch.input_ids.shape[1]]
-    restored = torch.where(told >= 0, told, changed.input_ids)
-    assert torch.equal(restored, batch.input_ids)
-    frame = torch.tensor([tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id])
-    assert not torch.isin(batch.input_ids[told >= 0], frame).any()
-    assert (labels[:, batch.input_ids.shape[1] :] == -1).all()
-    assert torch.equal(masked(batch, seed, probability=0.5)[1], labels)
-
-
-def test_of_masked_words_eight_in_ten_are_hidden_and_one_in_ten_replaced() -> None:
-    tokenizer = make_tokenizer()
-    batch = pack([make_input("dog " * 60, "")] * 200, tokenizer, Layout(max_text=64, max_regions=1))
-    changed, labels = masked(batch)
-    is_target = labels[:, :64] >= 0
-    found = changed.input_ids[is_target]
-    assert is_target.sum().item() / (60 * 200) == pytest.approx(0.15, abs=0.01)
-    assert (found == tokenizer.mask_id).float().mean().item() == pytest.approx(0.8, abs=0.03)
-    kept = (found == tokenizer.ids("dog")[0]).float().mean().item()
-    assert kept == pytest.approx(0.1 + 0.1 / len(WORDS), abs=0.03)
-    assert not torch.isin(found, torch.tensor([tokenizer.cls_id, tokenizer.unk_id])).any()  # Q14
