@@ -66,9 +66,10 @@ class PublishedAdamW(torch.optim.Optimizer):
             t = self.state[parameter]["step"]
             correction = math.sqrt(1 - beta2**t) / (1 - beta1**t) if self.corrects_bias else 1.0
             rates.append(-group["lr"] * correction)
-        torch._foreach_addcdiv_(parameters, means, below, rates)
+        values = list[Tensor](parameters)
+        torch._foreach_addcdiv_(values, means, below, rates)
         if group["weight_decay"] > 0:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(values, 1 - group["lr"] * group["weight_decay"])
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> PublishedAdamW:

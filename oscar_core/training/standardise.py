@@ -8,7 +8,6 @@ Letters: F region input width, H hidden width.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -95,7 +94,7 @@ def standardise(encoder: OscarEncoder, spread: Spread, *, is_new: bool) -> None:
 @torch.no_grad()
 def fold(encoder: OscarEncoder) -> None:
     """Put the plain projection back, computing the same; nothing happens to a plain one."""
-    projection = cast(nn.Linear, encoder.region_projection)
+    projection = encoder.region_projection
     if not isinstance(projection, StandardisedProjection):
         return
     plain = nn.Linear(projection.in_features, projection.out_features)

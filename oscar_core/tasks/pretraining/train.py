@@ -56,7 +56,8 @@ def _region_loss(
     told = words[known]
     right = log_probabilities.gather(1, told.clamp(min=0))
     is_told = (told != NOT_A_TARGET).to(right.dtype)
-    return -(right * is_told).sum() / is_told.sum().clamp(min=1)
+    loss: Tensor = -(right * is_told).sum() / is_told.sum().clamp(min=1)
+    return loss
 
 
 def num_right(config: Config, model: PretrainingModel, batch: Batch) -> tuple[int, int]:

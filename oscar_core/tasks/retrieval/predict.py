@@ -16,7 +16,8 @@ def predict(
 ) -> list[Prediction]:
     """Scores of each caption with all candidates."""
     rows = torch.arange(len(batch.labels), device=batch.labels.device)
-    odds = torch.cat([log_odds(model(batch.packed.rows(part))) for part in rows.split(_ROWS)])
+    parts = torch.split(rows, _ROWS)
+    odds = torch.cat([log_odds(model(batch.packed.rows(part))) for part in parts])
     table = odds.view(len(batch.examples), -1).tolist()
     return [
         Prediction(
