@@ -47,12 +47,12 @@ def measure() -> list[Figure]:
         batch, labels = packed(fixed)
         word_logits, contrast_logits = model(batch)
         loss = cross_entropy(word_logits, labels) + cross_entropy(contrast_logits, contrast)
-        loss.backward()
+        torch.autograd.backward(loss)
         model.zero_grad()
 
     def ours(layout: Layout) -> None:
         losses = model.losses(*packed(layout), contrast)
-        (losses.words + losses.contrast).backward()
+        torch.autograd.backward(losses.words + losses.contrast)
         model.zero_grad()
 
     runs: dict[str, Callable[[], object]] = {
