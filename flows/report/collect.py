@@ -23,7 +23,7 @@ from flows.report.records import (
 )
 from flows.report.retrieved import retrieval
 from flows.report.stored import Stored, read_stored
-from flows.report.timing import read_timeline
+from flows.report.timing import in_plan_order, read_timeline
 from flows.run_folder import RunFolder
 
 _CONFIG_CHARACTERS = 20_000
@@ -48,7 +48,7 @@ def collect(
     """Read everything the page shows; parts that a run has not say why they are empty.
 
     Args:
-        folders: step -> its folder, in the order of the plan.
+        folders: step -> its folder, in any order.
         photos: number of a photo folder -> where it is.
         truth: what rendered scenes show; None where the photos are real.
         wishes: what to show.
@@ -56,7 +56,7 @@ def collect(
     Raises:
         StorageError: A finished folder is damaged; names the file.
     """
-    steps = finished_steps(folders)
+    steps = finished_steps({name: folders[name] for name in in_plan_order(folders)})
     stored = read_stored(steps, photos, truth)
     languages = {**_languages(steps), **wishes.languages}
     metrics, versions = read_metrics(steps, languages)

@@ -1,10 +1,10 @@
 """When each step worked: begin and end on one axis that leaves out pauses between two starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from flows.report.finished import FinishedStep, is_number
+from flows.report.finished import FinishedStep, is_number, read_rows
 from flows.report.records import Count, StageRow, Timeline
 from flows.run_folder import DONE, RunFolder
 
@@ -47,6 +47,21 @@ def step_title(step: str) -> str:
     return f"{task}{f' ({extra})' if extra else ''}: {_VERBS[verb]}"
 
 
+def in_plan_order(steps: Iterable[str]) -> list[str]:
+    """Steps as a plan has them, whatever order they come in: shared ones, then task by task."""
+    shared = list(_TITLES)
+    verbs = list(_VERBS)
+
+    def rank(step: str) -> tuple[int, ...]:
+        if step in shared:
+            return 0, shared.index(step)
+        head, _, verb = step.rpartition("_")
+        task = next((at for at, name in enumerate(_TASKS) if head.startswith(name)), len(_TASKS))
+        return 1, task, verbs.index(verb) if verb in verbs else len(verbs)
+
+    return sorted(steps, key=rank)
+
+
 def read_timeline(steps: Mapping[str, FinishedStep]) -> Timeline:
     """The rows of all finished steps, with their places on the axis where the clock is known."""
     summaries = {name: step.summary for name, step in steps.items()}
@@ -70,6 +85,8 @@ def read_timeline(steps: Mapping[str, FinishedStep]) -> Timeline:
             )
         )
     is_clocked = bool(rows) and len(spans) == len(done)
+    if is_clocked:
+        rows.sort(key=lambda row: (row.begins or 0.0, row.ends or 0.0))
     longest = sum(row.seconds for row in rows)
     return Timeline(
         stages=tuple(rows),
@@ -108,13 +125,21 @@ class Axis:
 
 
 def _span(step: FinishedStep) -> Span | None:
-    """When the step worked, by the state that the run keeps; None if it tells of another time."""
-    state = RunFolder(step.folder.parent).read_state(step.name)
-    if state is None or state.state != DONE or state.fingerprint != step.fingerprint:
-        return None
+    """When the step worked; None if nobody remembers.
+
+    The run keeps the state of a step's latest attempt; where that was with other settings, the
+    log still tells when this one began.
+    """
+    run = RunFolder(step.folder.parent)
+    state = run.read_state(step.name)
     try:
-        begin = datetime.fromisoformat(state.started_at).timestamp()
-        end = datetime.fromisoformat(state.updated_at).timestamp()
+        if state is not None and state.state == DONE and state.fingerprint == step.fingerprint:
+            begin = datetime.fromisoformat(state.started_at).timestamp()
+            end = datetime.fromisoformat(state.updated_at).timestamp()
+        else:
+            first = next(read_rows(run.log(step.name, step.fingerprint)), {})
+            begin = datetime.fromisoformat(str(first.get("time"))).timestamp()
+            end = begin + _number(step.summary.get("seconds"))
     except ValueError:
         return None
     return Span(begin=begin, end=max(end, begin + 0.5))

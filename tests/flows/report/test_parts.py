@@ -21,7 +21,14 @@ from flows.report.metrics_file import VERSIONS_KEY, write_metrics
 from flows.report.metrics_file import read_metrics as read_file
 from flows.report.records import Curve, LossChart
 from flows.report.retrieved import retrieval
-from flows.report.timing import PAUSE_SECONDS, Axis, Span, read_timeline, step_title
+from flows.report.timing import (
+    PAUSE_SECONDS,
+    Axis,
+    Span,
+    in_plan_order,
+    read_timeline,
+    step_title,
+)
 from storage.artifacts import atomic_write_json
 from storage.records import Annotations, QuestionAnnotation
 from tests.builders_report import MadeRun, copied, task_scores, write_rows
@@ -135,7 +142,7 @@ def test_a_pause_between_two_starts_is_left_out_of_the_axis() -> None:
 def test_bars_lie_where_the_clock_says(made: MadeRun) -> None:
     timeline = read_timeline(finished_steps(made.steps))
     assert timeline.is_clocked
-    assert [row.step for row in timeline.stages] == list(made.steps)
+    assert {row.step for row in timeline.stages} == set(made.steps)
     begins = {row.step: row.begins for row in timeline.stages}
     assert begins["render_scenes"] == 0.0
     assert begins["list_images"] < begins["detect"] < begins["pretrain"] < begins["vqa_score"]
@@ -149,8 +156,35 @@ def test_a_state_of_another_attempt_does_not_place_a_bar(made: MadeRun, tmp_path
     atomic_write_json(path, {**json.loads(path.read_text()), "fingerprint": "0" * 64})
     timeline = read_timeline(finished_steps(made.steps))
     assert not timeline.is_clocked
-    assert timeline.stages[2].begins is None
-    assert timeline.stages[2].seconds == 64
+    detect = next(row for row in timeline.stages if row.step == "detect")
+    assert detect.begins is None
+    assert detect.seconds == 64
+
+
+def test_the_log_tells_when_a_step_began_that_was_run_again_with_other_settings(
+    made: MadeRun, tmp_path: Path
+) -> None:
+    made = copied(made, tmp_path / "demo")
+    state = made.folder / "state" / "detect.json"
+    atomic_write_json(state, {**json.loads(state.read_text()), "fingerprint": "0" * 64})
+    log = made.folder / "logs" / f"{made.steps['detect'].name}.jsonl"
+    log.parent.mkdir()
+    write_rows(log, [{"time": "2026-11-26T02:00:30Z", "message": "attempt 1"}])
+    timeline = read_timeline(finished_steps(made.steps))
+    assert timeline.is_clocked
+    begins = {row.step: row.begins for row in timeline.stages}
+    assert begins["detect"] == pytest.approx(30 / timeline.wall_seconds)
+
+
+@given(order=st.permutations(["detect", "vqa_score", "pretrain", "vqa_train", "captioning_score"]))
+def test_steps_come_in_the_order_of_a_plan(order: list[str]) -> None:
+    assert in_plan_order(order) == [
+        "detect",
+        "pretrain",
+        "captioning_score",
+        "vqa_train",
+        "vqa_score",
+    ]
 
 
 def test_steps_have_titles() -> None:
