@@ -53,7 +53,7 @@ def score_boxes(regions: Sequence[ImageRegions], objects: Sequence[ImageObjects]
     names = {name for image in objects for name in image.class_names}
     names |= {name for image in regions for name in image.class_names}
     class_by_name = {name: number for number, name in enumerate(sorted(names), start=1)}
-    skeleton = {
+    skeleton: dict[str, list[dict[str, object]]] = {
         "images": [{"id": number} for number in number_by_image.values()],
         "categories": [{"id": number, "name": name} for name, number in class_by_name.items()],
     }

@@ -37,7 +37,7 @@ class CropWarmup:
         """Refuse sizes that do not belong together."""
         if len(self.window_sizes) != len(self.windows_per_step) or not self.window_sizes:
             raise DetectorConfigError(
-                "crop_warmup: `window_sizes` and `windows_per_step` need the same length, at least 1"
+                "crop_warmup: `window_sizes` and `windows_per_step` need the same length of 1 or more"
             )
         if list(self.window_sizes) != sorted(set(self.window_sizes)):
             raise DetectorConfigError("crop_warmup: `window_sizes` must ascend")
@@ -52,6 +52,8 @@ class DetectorTraining:
     optimiser:              "sgd" with momentum, or "adamw"
     learning_rate:          highest rate
     bias_rate_factor:       rate of biases relative to the others (sgd)
+    trunk_rate_factor:      rate of trunk and res5 relative to the heads; below 1 where they start
+                            from trained weights and the heads do not
     weight_decay:           on all but biases and normalisation
     warmup_steps:           the rate rises linearly over these, from `warmup_factor` of it
     schedule:               "steps": times `decay_factor` at each of `decay_steps`;
@@ -79,6 +81,7 @@ class DetectorTraining:
     learning_rate: float = 0.01
     momentum: float = 0.9
     bias_rate_factor: float = 2.0
+    trunk_rate_factor: float = 1.0
     weight_decay: float = 1e-4
     warmup_steps: int = 500
     warmup_factor: float = 1.0 / 3.0

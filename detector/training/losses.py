@@ -28,9 +28,7 @@ class DetectorLosses:
     @property
     def total(self) -> Tensor:
         """Plain sum."""
-        return (
-            self.objectness + self.proposal_box + self.classifier + self.box + self.attribute
-        )
+        return self.objectness + self.proposal_box + self.classifier + self.box + self.attribute
 
     def parts(self) -> dict[str, Tensor]:
         """Name -> loss, without the total."""

@@ -219,7 +219,9 @@ def _proposal_losses(
         is_positive.append(matches.labels[chosen] == POSITIVE)
         found.append(flat_deltas[image, positives])
         wanted.append(
-            deltas_to_truth(anchors[positives], truth.boxes, matches.matched[positives], RPN_WEIGHTS)
+            deltas_to_truth(
+                anchors[positives], truth.boxes, matches.matched[positives], RPN_WEIGHTS
+            )
         )
     scores = torch.cat(sampled)
     return (

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from storage.published.label_maps import LabelMap, label_map_of
 
 from detector.config import DetectorConfig
 from detector.errors import DetectorError
@@ -18,6 +17,7 @@ from detector.preprocess import resize
 from detector.training.targets import Truth
 from storage.errors import UnreadableImageError
 from storage.images import decode
+from storage.published.label_maps import LabelMap, label_map_of
 from storage.records import ImageObjects, ImageSource, Quarantined
 
 ATTRIBUTE_SLOTS = 16  # specs/detector.md 13: the list of an object's attributes is padded to this
@@ -159,9 +159,7 @@ def label_map_from(objects: Sequence[ImageObjects]) -> LabelMap:
             for attribute in set(named):
                 attribute_counts[attribute] = attribute_counts.get(attribute, 0) + 1
     # Both heads need something to tell apart, so a data set without attributes gets one name.
-    return label_map_of(
-        _by_frequency(class_counts), _by_frequency(attribute_counts) or ["(none)"]
-    )
+    return label_map_of(_by_frequency(class_counts), _by_frequency(attribute_counts) or ["(none)"])
 
 
 def _by_frequency(counts: dict[str, int]) -> list[str]:

@@ -1,12 +1,13 @@
 """Learning rates and the optimiser."""
 
 import math
-from collections.abc import Iterator
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from detector.training.config import DetectorTraining
+
+_TRUNK = ("trunk.", "res5.")
 
 
 def detection_rate(training: DetectorTraining, step: int) -> float:
@@ -40,35 +41,34 @@ def build_optimiser(training: DetectorTraining, model: nn.Module) -> Optimizer:
     """The configured optimiser over all parameters that have a gradient.
 
     SGD: parameters with "bias" in their name have no weight decay and `bias_rate_factor` times the
-    rate. AdamW: vectors (biases, normalisation) have no weight decay.
+    rate. AdamW: vectors (biases, normalisation) have no weight decay. With both, trunk and res5
+    take `trunk_rate_factor` of the rate.
     """
+    groups = []
+    for is_trunk, trunk_factor in ((False, 1.0), (True, training.trunk_rate_factor)):
+        part = {
+            name: weight
+            for name, weight in model.named_parameters()
+            if weight.requires_grad and name.startswith(_TRUNK) == is_trunk
+        }
+        is_light = {
+            name: weight.ndim <= 1 if training.optimiser == "adamw" else "bias" in name
+            for name, weight in part.items()
+        }
+        light_factor = 1.0 if training.optimiser == "adamw" else training.bias_rate_factor
+        for light, decay, factor in ((False, training.weight_decay, 1.0), (True, 0.0, light_factor)):
+            members = [weight for name, weight in part.items() if is_light[name] == light]
+            if members:
+                rate_factor = factor * trunk_factor
+                groups.append(
+                    {"params": members, "weight_decay": decay, "rate_factor": rate_factor}
+                )
     if training.optimiser == "adamw":
-        return build_adamw(model, training.weight_decay)
-    biases = [weight for name, weight in _trainable(model) if "bias" in name]
-    others = [weight for name, weight in _trainable(model) if "bias" not in name]
-    groups = [
-        {"params": others, "weight_decay": training.weight_decay, "rate_factor": 1.0},
-        {"params": biases, "weight_decay": 0.0, "rate_factor": training.bias_rate_factor},
-    ]
+        return AdamW(groups, lr=training.learning_rate, fused=True)
     return SGD(groups, lr=training.learning_rate, momentum=training.momentum)
-
-
-def build_adamw(model: nn.Module, weight_decay: float) -> Optimizer:
-    """AdamW; weight decay on matrices and kernels only."""
-    matrices = [weight for _, weight in _trainable(model) if weight.ndim > 1]
-    vectors = [weight for _, weight in _trainable(model) if weight.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay, "rate_factor": 1.0},
-        {"params": vectors, "weight_decay": 0.0, "rate_factor": 1.0},
-    ]
-    return AdamW(groups, lr=1e-3, fused=True)
 
 
 def set_rate(optimiser: Optimizer, rate: float) -> None:
     """Give every group its rate."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["rate_factor"]
-
-
-def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)

@@ -8,12 +8,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from storage.published.label_maps import LabelMap
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -35,13 +34,13 @@ from detector.training.objective import detection_outcome
 from detector.training.photos import TrainingPhotos
 from detector.training.sampling import generator_for
 from detector.training.schedule import (
-    build_adamw,
     build_optimiser,
     crop_rate,
     detection_rate,
     set_rate,
 )
 from detector.training.windows import WindowPlan, plan_windows, window_losses
+from storage.published.label_maps import LabelMap
 from storage.records import ImageObjects, ImageSource, Quarantined
 
 
@@ -238,7 +237,7 @@ class _WindowPhase:
 
     def optimiser(self) -> Optimizer:
         self._plan = plan_windows(self._photos, self._warmup, self._training.seed)
-        return build_adamw(self._model, self._training.weight_decay)
+        return build_optimiser(replace(self._training, optimiser="adamw"), self._model)
 
     def rate(self, step: int) -> float:
         return crop_rate(self._warmup.learning_rate, step, self.num_steps)

@@ -60,6 +60,4 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     values = evaluate_detector(regions, seen, config.families)
     versions = {"pycocotools": version("pycocotools")}
     atomic_write_json(outputs.scores, {"values": values, "versions": versions})
-    return Summary(
-        num_in=len(objects), num_out=len(seen), num_quarantined=len(objects) - len(seen)
-    )
+    return Summary(num_in=len(objects), num_out=len(seen), num_quarantined=len(objects) - len(seen))

@@ -118,9 +118,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     )
 
 
-def _overridden(
-    base: Mapping[str, Any], changes: Mapping[str, Any], key: str
-) -> dict[str, Any]:
+def _overridden(base: Mapping[str, Any], changes: Mapping[str, Any], key: str) -> dict[str, Any]:
     """Values of a section with differences laid over them, sections within sections too."""
     values = dict(base)
     for name, value in changes.items():

@@ -41,5 +41,16 @@ def test_frozen_parameters_are_left_out() -> None:
     model = nn.Linear(2, 2)
     model.weight.requires_grad_(False)
     optimiser = build_optimiser(DetectorTraining(optimiser="adamw"), model)
-    assert [len(group["params"]) for group in optimiser.param_groups] == [0, 1]
+    assert [group["params"] for group in optimiser.param_groups] == [[model.bias]]
     assert isinstance(optimiser, torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_a_trained_trunk_may_learn_more_slowly(optimiser: str) -> None:
+    model = nn.ModuleDict({"trunk": nn.Linear(2, 2), "box_head": nn.Linear(2, 2)})
+    training = DetectorTraining(optimiser=optimiser, trunk_rate_factor=0.1, bias_rate_factor=1.0)
+    built = build_optimiser(training, model)
+    set_rate(built, 2.0)
+    rates = {id(w): group["lr"] for group in built.param_groups for w in group["params"]}
+    assert {rates[id(weight)] for weight in model["trunk"].parameters()} == {0.2}
+    assert {rates[id(weight)] for weight in model["box_head"].parameters()} == {2.0}
