@@ -116,6 +116,24 @@ def test_beam_search_finds_what_the_textbook_finds(seed: int, beams: int, penalt
     assert found == textbook_beam_search(model, prompts, tokenizer, beams, penalty)
 
 
+def test_a_search_stops_as_soon_as_the_textbook_does() -> None:
+    """The longest sentence that counts has one word less than there are slots, [CLS] being one."""
+    tokenizer = make_tokenizer()
+    lengths = []
+    for seed in range(25):
+        model = make_model(seed)
+        with torch.no_grad():
+            model.word_head.bias[tokenizer.sep_id] += 3.0
+        calls: list[int] = []
+        model.word_head.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        prompts = make_prompts(tokenizer, 6, num=1, seed=seed)
+        generate(model, prompts, tokenizer, GenerationSettings(num_beams=3))
+        lengths.append(len(calls))
+        textbook_beam_search(model, prompts, tokenizer, 3)
+        assert len(calls) == 2 * lengths[-1]
+    assert len(set(lengths)) > 2
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_with_beams_for_everything_the_best_sentence_of_all_is_found(seed: int) -> None:
     tokenizer = make_tokenizer(("a", "b"))
