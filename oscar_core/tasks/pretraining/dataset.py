@@ -15,11 +15,12 @@ CAPTION = "caption"
 
 def texts(config: Config, library: Library) -> Iterator[str]:
     """Captions, questions, answers and tags of the training split."""
-    for caption in library.captions("train", config.language):
-        yield caption.text
-    for question in library.questions("train", config.language):
-        yield question.question
-        yield from question.answers
+    for language in config.languages:
+        for caption in library.captions("train", language):
+            yield caption.text
+        for question in library.questions("train", language):
+            yield question.question
+            yield from question.answers
     for image_id in library.image_ids("train"):
         said = library.tags_of(image_id)
         yield from said.tags
@@ -41,7 +42,8 @@ def examples(config: Config, library: Library, split: str) -> list[Example]:
     documents = list(_documents(config, library, views, split))
     if not documents:
         raise TaskError(
-            f"pretraining: no caption or question of split {split!r} in {config.language!r}"
+            f"pretraining: no caption or question of split {split!r} "
+            f"in {' or '.join(config.languages)}"
         )
     corpus = _corpus(documents, views)
     return [
@@ -104,7 +106,8 @@ def _groups(
 
 
 def _documents(config: Config, library: Library, views: Views, split: str) -> Iterator[Document]:
-    for caption in library.captions(split, config.language):
+    captions = [c for name in config.languages for c in library.captions(split, name)]
+    for caption in captions:
         yield Document(
             image_id=caption.image_id,
             first=caption.text,
@@ -112,7 +115,7 @@ def _documents(config: Config, library: Library, views: Views, split: str) -> It
             is_question=False,
             kind=CAPTION,
         )
-    for question in library.questions(split, config.language):
+    for question in [q for name in config.languages for q in library.questions(split, name)]:
         if question.answers:
             (answer, _), *_ = Counter(question.answers).most_common(1)
             yield Document(

@@ -38,7 +38,7 @@ class Config:
     """Pretraining; the defaults are Mengzi-Oscar. What follows `reads_second` is ours, and off.
 
     Attributes:
-        language: Of captions and questions; the tags are as they are stored.
+        languages: Of captions and questions; the tags are as they are stored.
         max_text: Wordpieces of both texts with [CLS] and [SEP].
         mask_probability: Of each wordpiece.
         mismatch: Share of examples one of whose texts is wrong.
@@ -70,7 +70,7 @@ class Config:
     """
 
     view: ViewSettings = field(default_factory=ViewSettings)
-    language: str = "zh"
+    languages: tuple[str, ...] = ("zh",)
     max_text: int = 35
     mask_probability: float = 0.15
     mismatch: float = 0.5
