@@ -10,6 +10,7 @@ from oscar_core.compat import LossCompat
 from oscar_core.encoder import OscarEncoder, additive_mask
 from oscar_core.errors import ModelConfigError
 from oscar_core.heads import AnswerHead
+from oscar_core.losses import cross_entropy
 from oscar_core.models import (
     CaptionModel,
     ChoiceModel,
@@ -102,6 +103,17 @@ def test_contrast_labels_of_minus_one_are_left_out() -> None:
     alone = model.losses(batch.rows(torch.tensor([0, 3])), nothing[:2], torch.tensor([1, 2]))
     assert some.contrast.item() == pytest.approx(alone.contrast.item(), rel=1e-5)
     assert some.words.item() == 0.0
+
+
+def test_words_are_scored_where_labelled_as_if_scored_everywhere() -> None:
+    """A label of 0 ([PAD] written in a text) is a label like any other."""
+    model = PretrainingModel(make_config()).eval()
+    batch = make_batch()
+    labels = torch.full(batch.attention_mask.shape, -1)
+    labels[:, 1], labels[1, 2] = 0, 7
+    losses = model.losses(batch, labels, torch.zeros(4, dtype=torch.int64))
+    everywhere = cross_entropy(model(batch)[0], labels)
+    assert losses.words.item() == pytest.approx(everywhere.item(), rel=1e-5)
 
 
 def test_every_choice_is_scored_with_as_many_labels_as_asked() -> None:
