@@ -37,7 +37,7 @@ class CropWarmup:
         """Refuse sizes that do not belong together."""
         if len(self.window_sizes) != len(self.windows_per_step) or not self.window_sizes:
             raise DetectorConfigError(
-                "crop_warmup: `window_sizes` and `windows_per_step` need the same length of 1 or more"
+                "crop_warmup: `window_sizes` and `windows_per_step` need one length, 1 or more"
             )
         if list(self.window_sizes) != sorted(set(self.window_sizes)):
             raise DetectorConfigError("crop_warmup: `window_sizes` must ascend")

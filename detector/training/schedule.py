@@ -56,7 +56,10 @@ def build_optimiser(training: DetectorTraining, model: nn.Module) -> Optimizer:
             for name, weight in part.items()
         }
         light_factor = 1.0 if training.optimiser == "adamw" else training.bias_rate_factor
-        for light, decay, factor in ((False, training.weight_decay, 1.0), (True, 0.0, light_factor)):
+        for light, decay, factor in (
+            (False, training.weight_decay, 1.0),
+            (True, 0.0, light_factor),
+        ):
             members = [weight for name, weight in part.items() if is_light[name] == light]
             if members:
                 rate_factor = factor * trunk_factor

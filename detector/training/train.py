@@ -20,7 +20,6 @@ from detector.checkpoints import save_detector
 from detector.config import DetectorConfig
 from detector.errors import DetectorError
 from detector.model import AttributeRCNN
-from detector.published.imagenet_lite0 import load_imagenet_trunk
 from detector.training.batches import Batches
 from detector.training.checkpoint import (
     Checkpoint,
@@ -92,7 +91,7 @@ def train_detector(
     label_map: LabelMap,
     folder: Path,
     losses: Path,
-    pretrained: bool = False,
+    initialise: Callable[[AttributeRCNN], None] | None = None,
     on_photo: Callable[[int, int], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> TrainingSummary:
@@ -107,14 +106,14 @@ def train_detector(
         folder: Where the detector goes (`detector.checkpoints`).
         losses: JSON lines {"step", "total", ...}, one a step; the checkpoint lies beside it until
             the detector is written.
-        pretrained: Start trunk and res5 from ImageNet weights (`efficientnet_lite0` only).
+        initialise: Gives the new network weights to start from; None leaves the random ones.
         on_photo: Told (done, total) while photos are read.
         on_step: Told of every step.
 
     Raises:
         DetectorError: No photo to learn from, a loss that is no number, a checkpoint of another
             run.
-        CheckpointError: No ImageNet weights for this trunk.
+        CheckpointError: What `initialise` raises where its weights do not fit.
     """
     config = config.with_labels(
         num_classes=len(label_map.class_names), num_attributes=len(label_map.attribute_names)
@@ -127,12 +126,15 @@ def train_detector(
         cache_bytes=training.pixel_cache_bytes,
         on_photo=on_photo,
     )
-    model = _fresh_model(config, training.seed, pretrained=pretrained)
+    model = _fresh_model(config, training.seed)
+    if initialise is not None:
+        initialise(model)
     model.to(memory_format=torch.channels_last)  # a step of the small trunk takes 0.6 to 0.8 of it
     hold_still(model, training)
     phases = _phases(model, photos, training)
     losses.parent.mkdir(parents=True, exist_ok=True)
-    identity = _identity(config, training, photos, label_map, pretrained=pretrained)
+    has_weights = initialise is not None
+    identity = _identity(config, training, photos, label_map, has_weights=has_weights)
     last = _run(model, phases, training, losses, identity, on_step)
     save_detector(folder, model.eval(), label_map)
     remove_checkpoint(losses.parent)
@@ -295,14 +297,11 @@ def _phases(
     return phases
 
 
-def _fresh_model(config: DetectorConfig, seed: int, *, pretrained: bool) -> AttributeRCNN:
+def _fresh_model(config: DetectorConfig, seed: int) -> AttributeRCNN:
     """A model whose random weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AttributeRCNN(config)
-    if pretrained:
-        load_imagenet_trunk(model)
-    return model
+        return AttributeRCNN(config)
 
 
 def _keep(
@@ -331,10 +330,10 @@ def _identity(
     photos: TrainingPhotos,
     label_map: LabelMap,
     *,
-    pretrained: bool,
+    has_weights: bool,
 ) -> str:
     """Whatever the weights follow from, hashed."""
-    digest = hashlib.sha256(repr((config, training, pretrained)).encode())
+    digest = hashlib.sha256(repr((config, training, has_weights)).encode())
     digest.update(repr((label_map.class_names, label_map.attribute_names)).encode())
     for photo in photos.photos:
         digest.update(f"{photo.source.image_id}\0{photo.size}".encode())

@@ -81,6 +81,7 @@ class Summary:
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
     """Train, or go on training."""
+    from detector.published.imagenet_lite0 import load_imagenet_trunk
     from detector.training.photos import label_map_from
     from detector.training.train import train_detector
     from storage.annotation_shards import read_annotations
@@ -103,7 +104,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         label_map=label_map,
         folder=outputs.detector,
         losses=outputs.losses,
-        pretrained=config.pretrained,
+        initialise=load_imagenet_trunk if config.pretrained else None,
         on_photo=lambda done, total: progress.at(done, total, unit="photos"),
         on_step=tell,
     )

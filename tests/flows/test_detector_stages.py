@@ -137,7 +137,10 @@ def test_overrides_lie_over_the_preset_even_inside_its_sections() -> None:
     ("settings", "said"),
     [
         ({"preset": "dome"}, "no detector preset 'dome'; there are x152c4"),
-        ({"overrides": {"min_sise": 3}}, "overrides.min_sise: unknown key; did you mean 'min_size'"),
+        (
+            {"overrides": {"min_sise": 3}},
+            "overrides.min_sise: unknown key; did you mean 'min_size'",
+        ),
         ({"overrides": {"regions": {"filtr": 1}}}, "overrides.regions.filtr: .*mean 'filter'"),
         ({"overrides": {"stem_width": "wide"}}, "overrides.stem_width: Input should be a valid"),
     ],
