@@ -70,15 +70,15 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
                 model=inputs.model,
                 library=with_control(library, control, config),
                 split=config.split,
-                on_batch=partial(_tell, progress, f"examples ({control or RIGHT})"),
+                on_batch=partial(_tell, progress, control or RIGHT),
             )
             write_predictions(path, predictions)
         num_out += len(rows(path))
     return Summary(num_in=num_out, num_out=num_out, num_quarantined=0)
 
 
-def _tell(progress: Progress, unit: str, done: int, total: int) -> None:
-    progress.at(done, total, unit=unit)
+def _tell(progress: Progress, control: str, done: int, total: int) -> None:
+    progress.at(done, total, unit="examples", note=control)
 
 
 def with_control(library: "Library", control: str, config: Config) -> "Library":
