@@ -46,7 +46,7 @@ class Config:
             of `mismatch` has a wrong second one (tags, answer). At most 0.5.
         negatives: Where a wrong second text comes from: "any" text of another image, its
             "second" text, or "answers" of questions alone.
-        masks_mismatched: Learn the words of mismatched examples, too.
+        learns_mismatched: Learn the masked words of mismatched examples, too.
         reads_second: Whether there is a second text (`use_b`).
         question_share: Share of question rows in a batch; None: as many as there are.
         balances_kinds: With `question_share`: every kind of question has an equal part of it.
@@ -76,7 +76,7 @@ class Config:
     mismatch: float = 0.5
     wrong_first: float = 0.25
     negatives: Negatives = "second"
-    masks_mismatched: bool = True
+    learns_mismatched: bool = True
     reads_second: bool = True
     question_share: float | None = None
     balances_kinds: bool = False

@@ -103,9 +103,7 @@ def make_sample(
     num_first, num_second = _fit(len(first), len(second), config.max_text)
     first, second = first[:num_first], second[:num_second]
     words = words_of(tokenizer, example.corpus.label_words)
-    if label > MATCHED and not config.masks_mismatched:
-        first_labels, second_labels = _no_labels(first), _no_labels(second)
-    elif hides_answer:
+    if hides_answer:
         chance = 0.0 if is_probe else config.question_mask
         first, first_labels = _mask(first, lambda _: chance, tokenizer, words, draw)
         second, second_labels = [tokenizer.mask_id] * len(second), second
@@ -113,6 +111,9 @@ def make_sample(
         chances = _chances(config, words)
         first, first_labels = _mask(first, chances, tokenizer, words, draw)
         second, second_labels = _mask(second, chances, tokenizer, words, draw)
+    if label > MATCHED and not config.learns_mismatched:
+        # masked all the same: else the masks would tell what is matched
+        first_labels, second_labels = _no_labels(first), _no_labels(second)
     ending = [tokenizer.sep_id] if second else []
     return Sample(
         text=TextRow([tokenizer.cls_id, *first, tokenizer.sep_id], [*second, *ending]),

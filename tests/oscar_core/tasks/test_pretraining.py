@@ -98,6 +98,13 @@ def test_no_special_token_replaces_a_word() -> None:
         assert not special & set(sample.text.first[1:-1])
 
 
+def test_mismatched_words_need_not_be_learned_but_are_masked() -> None:
+    config = Config(view=VIEW, learns_mismatched=False, mismatch=1.0, mask_probability=0.5)
+    wrong = [sample for _, sample in draws(config, 50) if sample.label != MATCHED]
+    assert all(set(s.first_labels + s.second_labels) == {NOT_A_TARGET} for s in wrong)
+    assert sum(TOKENIZER.mask_id in sample.text.first for sample in wrong) > len(wrong) / 2
+
+
 def test_a_hidden_answer_is_hidden_whole_and_alone() -> None:
     config = Config(view=VIEW, answer_mask=1.0, question_mask=0.0, mismatch=0.0, wrong_first=0.0)
     for example, sample in draws(config):
