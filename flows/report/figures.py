@@ -11,14 +11,15 @@ _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 20, 24
 _TICKS = 4
 _HIGH_SHARE = 0.97
-"""Where a few wild first steps are twice as high as this quantile, the axis ends at it."""
+_WILD = 6
+"""Where wild steps go this many times above that quantile of the sums, the axis ends at it."""
 
 
 def loss_figure(chart: LossChart) -> Markup:
     """Curves over steps; the same in words for those who cannot see them."""
     last = max(curve.steps[-1] for curve in chart.curves)
     values = [value for curve in chart.curves for value in curve.values]
-    top = _nice_top(values)
+    top = _nice_top(max(values), chart.curves[0].values)
     names = ", ".join(
         f"{curve.name} from {curve.values[0]:.2f} to {curve.values[-1]:.2f}"
         for curve in chart.curves
@@ -82,12 +83,10 @@ def _line(number: int, curve: Curve, last: int, top: float) -> str:
     return f'<polyline class="line s{number}" points="{points}"/>'
 
 
-def _nice_top(values: Sequence[float]) -> float:
+def _nice_top(highest: float, totals: Sequence[float]) -> float:
     """A round number at or above the values, divisible by the ticks."""
-    high = max(values)
-    usual = sorted(values)[min(len(values) - 1, int(_HIGH_SHARE * len(values)))]
-    if high > 2 * usual > 0:
-        high = usual
+    usual = sorted(totals)[min(len(totals) - 1, int(_HIGH_SHARE * len(totals)))]
+    high = usual if highest > _WILD * usual > 0 else highest
     if high <= 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(high / _TICKS))

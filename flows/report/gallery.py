@@ -12,7 +12,7 @@ from storage.records import ImageRegions, ImageTags
 from translation.compose import compose_all
 
 MAX_ATTRIBUTES = 3
-MIN_ATTRIBUTE_SCORE = 0.3
+MIN_ATTRIBUTE_SCORE = 0.15
 """Attributes shown of a region: the surest few."""
 NUM_DRAWN = 8
 """Boxes drawn on a photo; the other regions are listed."""
@@ -85,8 +85,7 @@ def shown_regions(regions: ImageRegions | None, tags: ImageTags | None) -> tuple
 
 def _shown(number: int, regions: ImageRegions, tags: ImageTags | None) -> RegionShown:
     x1, y1, x2, y2 = (float(edge) for edge in regions.boxes[number])
-    is_sure = regions.attribute_scores[number] >= MIN_ATTRIBUTE_SCORE
-    num_sure = min(MAX_ATTRIBUTES, int(is_sure.sum()))
+    chosen = _sure_attributes(number, regions)
     confidence = float(regions.confidences[number])
     return RegionShown(
         number=number + 1,
@@ -94,17 +93,27 @@ def _shown(number: int, regions: ImageRegions, tags: ImageTags | None) -> Region
         top=y1 / regions.height,
         width=(x2 - x1 + 1) / regions.width,
         height=(y2 - y1 + 1) / regions.height,
-        english=_english(regions.attribute_names[number][:num_sure], regions.class_names[number]),
-        chinese=_chinese(number, num_sure, tags),
+        english=_english(
+            [regions.attribute_names[number][at] for at in chosen], regions.class_names[number]
+        ),
+        chinese=_chinese(number, chosen, tags),
         confidence=confidence,
         is_drawn=number < NUM_DRAWN and (number == 0 or confidence >= MIN_DRAWN_CONFIDENCE),
     )
 
 
-def _chinese(number: int, num_attributes: int, tags: ImageTags | None) -> str:
+def _sure_attributes(number: int, regions: ImageRegions) -> list[int]:
+    """Places of the few attributes to show, by their ids: equal regions read alike."""
+    is_sure = regions.attribute_scores[number] >= MIN_ATTRIBUTE_SCORE
+    num = min(MAX_ATTRIBUTES, int(is_sure.sum()), len(regions.attribute_names[number]))
+    return sorted(range(num), key=lambda at: int(regions.attribute_ids[number, at]))
+
+
+def _chinese(number: int, chosen: Sequence[int], tags: ImageTags | None) -> str:
     if tags is None or tags.language != "zh" or number >= len(tags.tags):
         return ""
-    return compose_all(tags.attributes[number][:num_attributes], tags.tags[number])
+    words = tags.attributes[number]
+    return compose_all([words[at] for at in reversed(chosen) if at < len(words)], tags.tags[number])
 
 
 def _english(attributes: Sequence[str], name: str) -> str:

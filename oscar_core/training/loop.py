@@ -75,7 +75,7 @@ class LossLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def keep_until(self, step: int) -> None:
         """Read what is there and forget the updates after `step`."""
@@ -89,7 +89,8 @@ class LossLog:
 
     def add(self, report: StepReport) -> None:
         """Append an update."""
-        row = {"step": report.step} | {name: round(v, 5) for name, v in report.losses.items()}
+        losses = {name: round(value, 5) for name, value in report.losses.items()}
+        row = {"step": report.step, "phase": report.phase} | losses
         self.rows.append(row)
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
@@ -226,6 +227,6 @@ def _phase_steps(phases: Sequence[Phase], at: Place) -> dict[str, int]:
     return {phases[number].name: end - start for number, (start, end) in enumerate(begun)}
 
 
-def _last_loss(rows: Sequence[dict[str, float]]) -> float:
+def _last_loss(rows: Sequence[dict[str, Any]]) -> float:
     last = rows[-max(1, len(rows) // 10) :]
-    return round(sum(row["total"] for row in last) / max(1, len(last)), 5)
+    return round(sum(float(row["total"]) for row in last) / max(1, len(last)), 5)

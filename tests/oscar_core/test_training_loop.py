@@ -123,6 +123,7 @@ def test_losses_are_logged_by_step_with_their_parts(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert {"total", "words", "contrast", "regions"} <= set(rows[0])
+    assert [row["phase"] for row in rows] == ["colour"] * 3 + ["mixture"] * 3
 
 
 def test_a_phase_ends_by_its_cap(tmp_path: Path) -> None:
