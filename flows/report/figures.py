@@ -11,6 +11,7 @@ _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 4, 20, 24
 _TICKS = 4
 _HIGH_SHARE = 0.97
+_NOTHING = 1e-9
 _WILD = 6
 """Where wild steps go this many times above that quantile of the sums, the axis ends at it."""
 
@@ -87,7 +88,7 @@ def _nice_top(highest: float, totals: Sequence[float]) -> float:
     """A round number at or above the values, divisible by the ticks."""
     usual = sorted(totals)[min(len(totals) - 1, int(_HIGH_SHARE * len(totals)))]
     high = usual if highest > _WILD * usual > 0 else highest
-    if high <= 0:
+    if high < _NOTHING:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(high / _TICKS))
     steps = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
