@@ -282,7 +282,7 @@ def task_scores() -> dict[str, dict[str, float]]:
     """Plausible scores, the controls beside them."""
     return {
         "captioning": {
-            "cider": 3.12,
+            "cider": 3.57,
             "cider_shuffled": 0.62,
             "cider_features_shuffled": 0.94,
             "bleu_4": 0.51,

@@ -13,9 +13,14 @@ def oracle_dir(*parts: str) -> Path:
     return Path(os.environ.get("OSCAR_ORACLE_DIR") or _SHARED / "oracle").joinpath(*parts)
 
 
+def data_place(*parts: str) -> Path:
+    """Where real data lies or would lie; for use while tests are collected."""
+    return Path(os.environ.get("OSCAR_DATA_DIR") or _SHARED / "data").joinpath(*parts)
+
+
 def data_dir(*parts: str) -> Path:
     """Folder or file of the real data; skips the calling test where it is absent."""
-    path = Path(os.environ.get("OSCAR_DATA_DIR") or _SHARED / "data").joinpath(*parts)
+    path = data_place(*parts)
     if not path.exists():
         pytest.skip(f"{path.name} is not here; set OSCAR_DATA_DIR to the folder of the real data")
     return path

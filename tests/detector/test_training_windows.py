@@ -76,7 +76,7 @@ def test_windows_teach_all_but_the_search(tmp_path: Path) -> None:
 
 
 def test_window_sizes_and_batches_go_together() -> None:
-    with pytest.raises(DetectorConfigError, match="same length"):
+    with pytest.raises(DetectorConfigError, match="one length"):
         CropWarmup(window_sizes=(64,), windows_per_step=(8, 8))
     with pytest.raises(DetectorConfigError, match="ascend"):
         CropWarmup(window_sizes=(96, 64))

@@ -6,7 +6,6 @@ in a quarantine while the rest goes on. Never a traceback; what was finished sta
 
 import ctypes
 import json
-import os
 import resource
 import shutil
 import struct
@@ -29,7 +28,7 @@ from storage.region_shards import RegionReader
 from tests.builders_detector import tiny_model
 from tests.builders_flows import PYTHON
 from tests.command_line import Said, environment
-from tests.locations import data_dir
+from tests.locations import data_dir, data_place
 
 CLASSES = ("car", "dog", "tree", "zzz", "orange")
 ATTRIBUTES = ("red", "blue", "orange", "big", "small", "striped", "plain", "wooden")
@@ -213,17 +212,13 @@ def tolerant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ground, Said]:
     draw_bad_photos(ground.folder / "photos")
     (ground.folder / "odd.json").write_text(json.dumps(odd_captions()), encoding="utf-8")
     sources = [captions("odd.json")]
-    hostile = Path(os.environ.get("OSCAR_DATA_DIR", data_root())) / "hostile"
+    hostile = data_place("hostile")
     if hostile.is_dir():
         shutil.copytree(hostile, ground.folder / "hostile")
         shutil.copytree(hostile / "images", ground.folder / "photos" / "hostile")
         sources += [hostile_source(name) for name in HOSTILE_SOURCES]
     ground.write(*sources)
     return ground, ground.run()
-
-
-def data_root() -> Path:
-    return Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def reasons(ground: Ground, step: str) -> dict[str, str]:
