@@ -127,6 +127,7 @@ def test_sections_without_content_say_why(tmp_path: Path) -> None:
 def test_a_run_of_nothing_still_gives_a_page() -> None:
     text = Seen(render(collect({}, {}, None, Wishes(title="empty")))).text
     assert "0 photos" in text
+    assert "No step is finished." in text
     assert "No photo with regions could be shown." in text
 
 
