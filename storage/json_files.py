@@ -62,6 +62,10 @@ def read_json(path: Path, error: type[StorageError], *, refuse_repeated_keys: bo
         ) from cause
     except RecursionError:
         raise error(f"{path}: JSON nested too deeply") from None
+    except ValueError:  # Python reads whole numbers of up to 4300 digits
+        raise error(
+            f"{path}: holds a number of thousands of digits; is it the right file?"
+        ) from None
 
 
 def decode_utf8(path: Path, content: bytes, error: type[StorageError]) -> str:

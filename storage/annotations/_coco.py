@@ -5,16 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.annotations._rows import BrokenRowError, Rows, list_of, named, text_of, whole_number
+from storage.annotations._rows import (
+    BrokenRowError,
+    Rows,
+    Size,
+    list_of,
+    named,
+    size_of_photo,
+    text_of,
+    whole_number,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CocoImage:
-    """One image; height and width are 0 where they were not asked for [pixels]."""
+    """One image of the table."""
 
     image_id: str
-    height: int
-    width: int
+    size: Size
 
 
 def read_images(
@@ -32,11 +40,8 @@ def read_images(
             number = whole_number(row, "id")
             rows.check_new(f"image {number}")
             rows.check_new(f"file {place.image_id}")
-            height = whole_number(row, "height") if with_sizes else 0
-            width = whole_number(row, "width") if with_sizes else 0
-            if with_sizes and min(height, width) < 1:
-                raise BrokenRowError("bad-size", f"size {width}x{height} is not one of a photo")
-            images[number] = CocoImage(image_id=place.image_id, height=height, width=width)
+            size = size_of_photo(row) if with_sizes else Size()
+            images[number] = CocoImage(image_id=place.image_id, size=size)
     return images
 
 

@@ -11,6 +11,8 @@ from storage.annotations._rows import BrokenRowError, Rows
 from storage.errors import AnnotationError
 from storage.json_files import read_bytes
 
+_MAX_DIGITS = 18
+
 
 def lines_of(path: Path, rows: Rows) -> Iterator[tuple[int, str]]:
     """Number (from 1) and text of each line that is not empty; LF or CRLF.
@@ -41,6 +43,34 @@ def lines_of(path: Path, rows: Rows) -> Iterator[tuple[int, str]]:
             rows.drop("", "not-utf8", f"line {number}: bytes that are not UTF-8")
         else:
             yield number, text
+
+
+def take_captions(path: Path, rows: Rows, split_lists: Mapping[str, Path] | None) -> None:
+    """Take all captions of a file of lines `<photo>#<number>` TAB sentence.
+
+    Args:
+        path: the caption file.
+        rows: where the captions go.
+        split_lists: as in `read_split_lists`; a photo in none of them is set aside.
+
+    Raises:
+        MissingFileError: A file does not exist.
+        AnnotationError: A file is not in this layout, or a photo is in two splits.
+    """
+    splits = read_split_lists(split_lists)
+    for number, line in lines_of(path, rows):
+        with rows.taking(f"line {number}") as place:
+            label, tab, text = line.partition("\t")
+            name, sharp, index = label.rpartition("#")
+            if not tab or not sharp:
+                raise BrokenRowError("bad-row", "must be <photo>#<number>, a tab and the caption")
+            place.image_id = rows.image_id(name)
+            rows.add_caption(
+                text,
+                image_id=place.image_id,
+                caption_id=f"{name}#{caption_number(index)}",
+                split=split_of(name, splits),
+            )
 
 
 def read_split_lists(split_lists: Mapping[str, Path] | None) -> dict[str, str] | None:
@@ -87,7 +117,7 @@ def caption_number(text: str) -> int:
     Raises:
         BrokenRowError: It is no number.
     """
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise BrokenRowError("bad-row", f"caption number {text!r} is not a number")
     return int(text)
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,9 @@ from storage.records import Annotations, CaptionAnnotation, Quarantined, Questio
 
 MAX_CHARACTERS = 1_000
 """Longer captions and questions are cut here; the longest of COCO has about 250 characters."""
+MAX_SIDE = 1_000_000
+"""No photo is wider or higher [pixels]."""
+_MAX_DIGITS = 18
 
 _COCO_NAME = re.compile(r"COCO_(?:train|val|test)20\d\d_(\d{12})")
 _DIRECTION = dict.fromkeys(
@@ -33,7 +37,15 @@ class BrokenRowError(StorageError):
         self.detail = detail
 
 
-class Place:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Of a photo [pixels]; 0 where it was not asked for."""
+
+    height: int = 0
+    width: int = 0
+
+
+class RowImage:
     """Which image a row speaks of, as far as known."""
 
     image_id = ""
@@ -88,7 +100,7 @@ class Rows:
         return self.image_id(text if isinstance(member(row, "image_id"), str) else f"{text:0>12}")
 
     @contextmanager
-    def taking(self, what: str) -> Iterator["Place"]:
+    def taking(self, what: str) -> Iterator[RowImage]:
         """Set the row aside if the block finds a problem with it.
 
         Args:
@@ -97,7 +109,7 @@ class Rows:
         Yields:
             Where the block notes the row's image once it is known.
         """
-        place = Place()
+        place = RowImage()
         try:
             yield place
         except BrokenRowError as problem:
@@ -258,11 +270,23 @@ def whole_number(row: object, key: str) -> int:
         BrokenRowError: The row is no object, or the member is missing or of another kind.
     """
     value = member(row, key)
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _MAX_DIGITS:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise BrokenRowError("bad-row", f"{key!r} must be a whole number, not {_shown(value)}")
     return value
+
+
+def size_of_photo(row: object) -> Size:
+    """Members `height` and `width` [pixels].
+
+    Raises:
+        BrokenRowError: A side is missing, no whole number, or not one of a photo.
+    """
+    height, width = whole_number(row, "height"), whole_number(row, "width")
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise BrokenRowError("bad-size", f"size {_shown(width)}x{_shown(height)} is not a photo's")
+    return Size(height=height, width=width)
 
 
 def text_of(row: object, key: str) -> str:

@@ -44,7 +44,7 @@ def read(path: Path, *, namespace: str = "coco", split: str = "auto") -> Annotat
     images = read_images(path, content, rows, with_sizes=True)
     categories = _categories(path, content, rows)
     lists = {
-        image.image_id: BoxList(image.image_id, height=image.height, width=image.width)
+        image.image_id: BoxList(image.image_id, height=image.size.height, width=image.size.width)
         for image in images.values()
     }
     for row in list_of(path, content, "annotations"):

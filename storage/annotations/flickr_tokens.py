@@ -7,8 +7,8 @@ line (`Flickr_8k.trainImages.txt`). For research; cite Hodosh et al. 2013, Young
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage.annotations._lines import caption_number, lines_of, read_split_lists, split_of
-from storage.annotations._rows import BrokenRowError, Rows
+from storage.annotations._lines import take_captions
+from storage.annotations._rows import Rows
 from storage.records import Annotations
 
 
@@ -34,18 +34,5 @@ def read(
         AnnotationError: A file is not in this layout, or a photo is in two splits.
     """
     rows = Rows(path, namespace=namespace, split=split, language=language, source=namespace)
-    splits = read_split_lists(split_lists)
-    for number, line in lines_of(path, rows):
-        with rows.taking(f"line {number}") as place:
-            label, tab, text = line.partition("\t")
-            name, sharp, index = label.rpartition("#")
-            if not tab or not sharp:
-                raise BrokenRowError("bad-row", "must be <photo>#<number>, a tab and the caption")
-            place.image_id = rows.image_id(name)
-            rows.add_caption(
-                text,
-                image_id=place.image_id,
-                caption_id=f"{name}#{caption_number(index)}",
-                split=split_of(name, splits),
-            )
+    take_captions(path, rows, split_lists)
     return rows.annotations()

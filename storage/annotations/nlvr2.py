@@ -43,8 +43,8 @@ def read(
             except json.JSONDecodeError as error:
                 where = f"not JSON at character {error.pos} ({error.msg})"
                 raise BrokenRowError("not-json", f"{where}; was it cut?") from error
-            except RecursionError:
-                raise BrokenRowError("not-json", "JSON nested too deeply") from None
+            except (RecursionError, ValueError):
+                raise BrokenRowError("not-json", "JSON too deep, or a number too long") from None
             identifier = text_of(row, "identifier")
             pair, dash, statement = identifier.rpartition("-")
             if not dash or not pair or not statement:

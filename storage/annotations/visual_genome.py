@@ -16,9 +16,11 @@ from storage.annotations._boxes import BoxList
 from storage.annotations._rows import (
     BrokenRowError,
     Rows,
+    Size,
     member,
     named,
     read_list,
+    size_of_photo,
     text_of,
     whole_number,
 )
@@ -59,7 +61,8 @@ def read(
             number = whole_number(image, "image_id")
             if number not in sizes:
                 raise BrokenRowError("unknown-image", f"its size is not in {image_data.name}")
-            boxes = BoxList(place.image_id, height=sizes[number][0], width=sizes[number][1])
+            size = sizes[number]
+            boxes = BoxList(place.image_id, height=size.height, width=size.width)
             for row in _rows_of(image, "objects"):
                 _add(row, boxes, words, rows)
             records.append(boxes.objects(split=split, source=SOURCE))
@@ -87,16 +90,12 @@ def _add(row: object, boxes: BoxList, words: Mapping[int, tuple[str, ...]], rows
             rows.drop(boxes.image_id, "box-clipped", f"object {number}: {cut}")
 
 
-def _sizes(path: Path, rows: Rows) -> dict[int, tuple[int, int]]:
-    """Image number -> (height, width)."""
-    sizes: dict[int, tuple[int, int]] = {}
+def _sizes(path: Path, rows: Rows) -> dict[int, Size]:
+    """Image number -> size."""
+    sizes: dict[int, Size] = {}
     for row in read_list(path):
         with rows.taking(f"{path.name}: image {named(row, 'image_id')}"):
-            number = whole_number(row, "image_id")
-            height, width = whole_number(row, "height"), whole_number(row, "width")
-            if min(height, width) < 1:
-                raise BrokenRowError("bad-size", f"size {width}x{height} is not one of a photo")
-            sizes[number] = (height, width)
+            sizes[whole_number(row, "image_id")] = size_of_photo(row)
     return sizes
 
 
