@@ -13,13 +13,21 @@ from dataclasses import dataclass, fields, is_dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from stat import S_ISREG
 from types import ModuleType
 from typing import Any
 
 from flows.errors import ConfigError, PlanError
 from flows.plan import Plan, Step, source_of
 from flows.run_folder import RunFolder
-from storage.artifacts import Done, atomic_write_json, fingerprint, read_done, sha256_of
+from storage.artifacts import (
+    Done,
+    atomic_write_json,
+    files_below,
+    fingerprint,
+    read_done,
+    sha256_of,
+)
 from storage.errors import MissingFileError
 
 IDENTITY = "identity.json"
@@ -95,15 +103,18 @@ class DigestBook:
 
     def _folder(self, folder: Path) -> str:
         whole = sha256()
-        for path in _files(folder):
-            name = path.relative_to(folder).as_posix()
-            whole.update(f"{name}\0{self._file(path)}\n".encode())
+        for path in files_below(folder):
+            name = os.fsencode(path.relative_to(folder).as_posix())
+            whole.update(name + f"\0{self._file(path)}\n".encode())
         return whole.hexdigest()
 
     def _file(self, path: Path) -> str:
         try:
             status = path.stat()
-            key = str(path.resolve())
+            if not S_ISREG(status.st_mode):
+                return "unreadable"  # a pipe would be waited on for ever
+            # a name that is not UTF-8 is written down escaped
+            key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
             entry = self._known.get(key)
             if entry is not None and entry[:2] == [status.st_size, status.st_mtime_ns]:
                 return str(entry[2])
@@ -296,12 +307,3 @@ def _without(plain: object, paths: set[str], key: str = "") -> object:
     if isinstance(plain, list):
         return [_without(each, paths, f"{key}.{at}") for at, each in enumerate(plain)]
     return plain
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in the order of their names; hidden ones left out."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(parent, name)

@@ -17,8 +17,6 @@ DONE_NAME = "DONE.json"
 PARTIAL_SUFFIX = ".partial"
 _CHUNK_BYTES = 1 << 20
 
-_digests: dict[Path, tuple[tuple[int, int], str]] = {}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
@@ -120,21 +118,16 @@ def sha256_of(path: Path) -> str:
     return whole.hexdigest()
 
 
-def digest_tree(path: Path) -> str:
-    """Digest of a file's bytes, or of the relative names and bytes of all files of a folder.
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files of a folder and below it in the order of their names, hidden ones left out.
 
-    Hidden files (caches, leftovers) and the place do not count. A file whose size and time did
-    not change in this process is not read twice.
-
-    Raises:
-        OSError: Nothing is there, or it cannot be read.
+    Folders behind links are not entered.
     """
-    if not path.is_dir():
-        return _digest(path)
-    whole = sha256()
-    for file in _files(path):
-        whole.update(f"{file.relative_to(path).as_posix()}\0{_digest(file)}\n".encode())
-    return whole.hexdigest()
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(parent, name)
 
 
 def fingerprint(
@@ -186,7 +179,7 @@ def write_done(folder: Path, fingerprint: str, summary: Mapping[str, object]) ->
         path.relative_to(folder).as_posix(): FileEntry(
             size=path.stat().st_size, sha256=sha256_of(path)
         )
-        for path in _files(folder)
+        for path in files_below(folder)
         if path != folder / DONE_NAME
     }
     mark = {
@@ -235,27 +228,6 @@ def _hash_or_none(path: Path) -> str | None:
         return sha256_of(path)
     except OSError:
         return None
-
-
-def _digest(path: Path) -> str:
-    status = path.stat()
-    stamp = (status.st_size, status.st_mtime_ns)
-    key = path.absolute()
-    known = _digests.get(key)
-    if known is not None and known[0] == stamp:
-        return known[1]
-    digest = sha256_of(path)
-    _digests[key] = (stamp, digest)
-    return digest
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in the order of their names, hidden ones left out."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(parent, name)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The plan as data, and the identity of its steps."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -146,6 +147,19 @@ def test_a_folder_counts_with_names_and_contents(tmp_path: Path) -> None:
     first = book.digest(photos, "photos")
     (photos / "a.jpg").rename(photos / "b.jpg")
     assert book.digest(photos, "photos") != first
+
+
+def test_a_folder_counts_whatever_lies_in_it(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / os.fsdecode(b"\xff.jpg")).write_bytes(b"1")
+    os.mkfifo(photos / "pipe.jpg")
+    first = DigestBook(tmp_path / "book.json")
+    mark = first.digest(photos, "photos")
+    first.save()
+    assert DigestBook(tmp_path / "book.json").digest(photos, "photos") == mark
+    (photos / os.fsdecode(b"\xff.jpg")).rename(photos / os.fsdecode(b"\xfe.jpg"))
+    assert DigestBook(tmp_path / "book.json").digest(photos, "photos") != mark
 
 
 def test_a_missing_outside_file_is_named_with_its_key(tmp_path: Path) -> None:

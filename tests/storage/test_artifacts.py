@@ -15,11 +15,10 @@ from storage.artifacts import (
     atomic_write_bytes,
     atomic_write_json,
     damaged_files,
-    digest_tree,
+    files_below,
     fingerprint,
     read_done,
     remove_partials,
-    sha256_of,
     write_done,
 )
 
@@ -131,19 +130,12 @@ def test_leftovers_are_removed_below_too(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.partial"]
 
 
-def test_the_digest_of_a_folder_knows_names_and_bytes_not_places(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name / "deep").mkdir(parents=True)
-        (tmp_path / name / "deep" / "file").write_bytes(b"1")
-    assert digest_tree(tmp_path / "a") == digest_tree(tmp_path / "b")
-    (tmp_path / "b" / ".cache").touch()
-    assert digest_tree(tmp_path / "a") == digest_tree(tmp_path / "b")
-    (tmp_path / "b" / "deep" / "file").rename(tmp_path / "b" / "file")
-    assert digest_tree(tmp_path / "a") != digest_tree(tmp_path / "b")
-    assert digest_tree(tmp_path / "b" / "file") == sha256_of(tmp_path / "b" / "file")
-    before = digest_tree(tmp_path / "b" / "file")
-    (tmp_path / "b" / "file").write_bytes(b"22")
-    assert digest_tree(tmp_path / "b" / "file") != before
+def test_files_come_in_the_order_of_their_names_without_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b/deep/file", "b/.cache", ".hidden/file", "a", "c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path)]
+    assert found == ["a", "c", "b/deep/file"]
 
 
 def test_a_mark_is_plain_json_that_anyone_reads(tmp_path: Path) -> None:
