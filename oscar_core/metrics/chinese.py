@@ -6,7 +6,6 @@ scorers. Scores of different segmenters do not compare.
 """
 
 import hashlib
-import json
 import logging
 import re
 import threading
@@ -14,7 +13,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Protocol, cast
 
 from oscar_core.metrics.errors import CoverageError, MetricFileError, MetricInputError, name_ids
@@ -181,20 +179,6 @@ def write_reference_file(references: Mapping[str, Sequence[str]]) -> dict[str, o
         "images": images,
         "annotations": annotations,
     }
-
-
-def read_json(path: Path) -> object:
-    """Content of a JSON file in UTF-8.
-
-    Raises:
-        MetricFileError: It is missing, not UTF-8 or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MetricFileError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise MetricFileError(f"{path}: not JSON in UTF-8 ({error}); was it cut?") from error
 
 
 def _rows(rows: object, source: str) -> list[dict[str, object]]:

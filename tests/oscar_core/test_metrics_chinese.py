@@ -100,19 +100,6 @@ def test_the_reference_file_is_segmented_and_keyed_by_hash() -> None:
     assert json.loads(json.dumps(table)) == table
 
 
-def test_json_files_that_are_damaged_are_named(tmp_path: Path) -> None:
-    good = tmp_path / "good.json"
-    good.write_text('["红"]', encoding="utf-8")
-    assert chinese.read_json(good) == ["红"]
-    for name, content in (("cut", b'[{"image_id": "a'), ("latin", b'["\xe9\xff"]')):
-        bad = tmp_path / f"{name}.json"
-        bad.write_bytes(content)
-        with pytest.raises(MetricFileError, match=rf"{name}\.json: not JSON in UTF-8"):
-            chinese.read_json(bad)
-    with pytest.raises(MetricFileError, match="cannot be read"):
-        chinese.read_json(tmp_path / "absent.json")
-
-
 def test_jieba_loads_silently_without_a_writable_temporary_folder(tmp_path: Path) -> None:
     script = (
         "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
