@@ -4,30 +4,32 @@ Letters: B examples, T text positions, S text and region positions, H hidden wid
 V vocabulary size, C classes, K choices (images) of one example.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from oscar_core.compat import OUR_LOSSES, LossCompat
 from oscar_core.config import OscarConfig
 from oscar_core.encoder import Encoded, OscarEncoder, initialise
 from oscar_core.heads import AnswerHead, WordHead, answer_head
-from oscar_core.losses import cross_entropy
+from oscar_core.losses import NOT_A_TARGET, cross_entropy
 from oscar_core.packing import PackedBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingLosses:
-    """Both published objectives, to be added with weight 1 each; scalars.
+    """Both published objectives, to be added with weight 1 each.
 
-    words:    masked words
-    contrast: does the text belong to the image
-    encoded:  what the encoder returned, for further objectives
+    words:           ()      masked words
+    contrast:        ()      does the text belong to the image
+    contrast_logits: (B, C)  of all batches in a row
     """
 
     words: Tensor
     contrast: Tensor
-    encoded: Encoded
+    contrast_logits: Tensor
 
 
 class _OnEncoder(nn.Module):
@@ -92,13 +94,32 @@ class PretrainingModel(_OnEncoder):
             contrast_labels: (B,) int64, -1 to leave an example out.
             compat: See `gives_nan_without_masks`.
         """
-        encoded = self.encode(batch)
-        chosen = word_labels >= 0
-        logits = self.word_head(encoded.sequence[chosen], self.word_embedding)
+        return self.losses_of([self.encode(batch)], [word_labels], [contrast_labels], compat)
+
+    def losses_of(
+        self,
+        encoded: Sequence[Encoded],
+        word_labels: Sequence[Tensor],
+        contrast_labels: Sequence[Tensor],
+        compat: LossCompat = OUR_LOSSES,
+    ) -> PretrainingLosses:
+        """The same over several encoded batches of different lengths: one mean over all of them.
+
+        Args:
+            encoded: What `encode` returned for each batch.
+            word_labels: (B, S) of each batch, as in `losses`.
+            contrast_labels: (B,) of each batch.
+            compat: See `gives_nan_without_masks`.
+        """
+        chosen = [labels != NOT_A_TARGET for labels in word_labels]
+        states = [each.sequence[where] for each, where in zip(encoded, chosen, strict=True)]
+        words = [labels[where] for labels, where in zip(word_labels, chosen, strict=True)]
+        word_logits = self.word_head(torch.cat(states), self.word_embedding)
+        contrast_logits: Tensor = self.contrast_head(torch.cat([each.pooled for each in encoded]))
         return PretrainingLosses(
-            words=cross_entropy(logits, word_labels[chosen], compat),
-            contrast=cross_entropy(self.contrast_head(encoded.pooled), contrast_labels),
-            encoded=encoded,
+            words=cross_entropy(word_logits, torch.cat(words), compat),
+            contrast=cross_entropy(contrast_logits, torch.cat(list(contrast_labels))),
+            contrast_logits=contrast_logits,
         )
 
 

@@ -116,6 +116,25 @@ def test_words_are_scored_where_labelled_as_if_scored_everywhere() -> None:
     assert losses.words.item() == pytest.approx(everywhere.item(), rel=1e-5)
 
 
+def test_batches_of_different_lengths_share_one_mean() -> None:
+    model = PretrainingModel(make_config()).eval()
+    batch = make_batch()
+    labels = torch.full(batch.attention_mask.shape, -1)
+    labels[:, 1], labels[1, 2] = 5, 7
+    contrast = torch.tensor([0, 1, -1, 2])
+    rows = [torch.tensor([1]), torch.tensor([0, 2, 3])]
+    whole = model.losses(batch, labels, contrast)
+    parts = model.losses_of(
+        [model.encode(batch.rows(chosen)) for chosen in rows],
+        [labels[chosen] for chosen in rows],
+        [contrast[chosen] for chosen in rows],
+    )
+    assert parts.words.item() == pytest.approx(whole.words.item(), rel=1e-5)
+    assert parts.contrast.item() == pytest.approx(whole.contrast.item(), rel=1e-5)
+    reordered = whole.contrast_logits[torch.cat(rows)]
+    torch.testing.assert_close(parts.contrast_logits, reordered, rtol=0, atol=1e-5)
+
+
 def test_every_choice_is_scored_with_as_many_labels_as_asked() -> None:
     assert ChoiceModel(make_config(), HEAD)(make_batch()).shape == (4, 3)
     compat = LossCompat(scores_choices_with_two=True)
