@@ -63,6 +63,8 @@ class Config:
         region_places: Words for equal parts of the picture's width, from left to right; the region
             objective also asks in which one a region's centre lies. () leaves that out.
         contrast_weight: Of the three-way objective.
+        contrast_share: Share of caption rows that are asked whether they match; below 1, these are
+            masked at `mask_probability` alone, the others at `label_mask`, and never mismatched.
         contrasts_questions: Whether question rows may be mismatched.
         first: Opening phase.
 
@@ -89,6 +91,7 @@ class Config:
     region_attributes: int = 2
     region_places: tuple[str, ...] = ()
     contrast_weight: float = 1.0
+    contrast_share: float = 1.0
     contrasts_questions: bool = True
     first: FirstKind | None = None
 
@@ -102,6 +105,7 @@ class Config:
             "question_mask",
             "tag_drop",
             "near_negatives",
+            "contrast_share",
         ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise TaskError(f"{name} must lie in 0..1, not {getattr(self, name)}")

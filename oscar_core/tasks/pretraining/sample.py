@@ -88,11 +88,11 @@ def make_sample(
         draw: The example's random source.
         is_probe: Ask for the whole answer of the true document, nothing else.
     """
-    shown, label = example.document, MATCHED
-    may_mismatch = config.contrasts_questions or not shown.is_question
-    if is_probe or not may_mismatch:
-        label = NOT_A_TARGET
-    else:
+    shown, label = example.document, NOT_A_TARGET
+    is_asked = not is_probe and (
+        config.contrasts_questions if shown.is_question else draw.random() < config.contrast_share
+    )
+    if is_asked:
         shown, label = _perhaps_wrong(config, example, draw)
     hides_answer = shown.is_question and (is_probe or draw.random() < config.answer_mask)
     if not shown.is_question and draw.random() < config.tag_drop:
@@ -108,7 +108,7 @@ def make_sample(
         first, first_labels = _mask(first, lambda _: chance, tokenizer, words, draw)
         second, second_labels = [tokenizer.mask_id] * len(second), second
     else:
-        chances = _chances(config, words)
+        chances = _chances(config, words, is_plain=is_asked and config.contrast_share < 1)
         first, first_labels = _mask(first, chances, tokenizer, words, draw)
         second, second_labels = _mask(second, chances, tokenizer, words, draw)
     if label > MATCHED and not config.learns_mismatched:
@@ -181,8 +181,8 @@ def _fit(num_first: int, num_second: int, max_text: int) -> tuple[int, int]:
     return min(num_first, max_text - 2), 0
 
 
-def _chances(config: Config, words: Words) -> Callable[[int], float]:
-    if config.label_mask is None:
+def _chances(config: Config, words: Words, *, is_plain: bool) -> Callable[[int], float]:
+    if config.label_mask is None or is_plain:
         return lambda _: config.mask_probability
     of_labels = config.label_mask
     return lambda word: of_labels if word in words.labels else config.mask_probability
