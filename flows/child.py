@@ -25,6 +25,7 @@ from flows.identity import stage_module
 from flows.process import GRACE_SECONDS
 from flows.progress import Progress, ProgressReport
 
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, kB elsewhere
 MARK = "oscar"
 """Key of a line's kind: "progress", "log" or "error"."""
 
@@ -117,7 +118,7 @@ def run_request(request: Request) -> None:
             "cpu_seconds": round(
                 usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime, 2
             ),
-            "peak_bytes": max(usage.ru_maxrss, children.ru_maxrss) * 1024,
+            "peak_bytes": max(usage.ru_maxrss, children.ru_maxrss) * _RSS_UNIT,
         },
     )
 

@@ -170,7 +170,11 @@ def _prepare_step(
     module = stage_module(step.stage)
     paths: dict[str, Path] = {}
     plain = _plain(step.config, "", paths)
-    outside = {key: book.digest(path, f"{step.name}.{key}") for key, path in paths.items()}
+    # files that come with the package and decide results, e.g. the lexicon: a stage names them
+    shipped: Mapping[str, Path] = getattr(module, "PACKAGE_FILES", {})
+    outside = {
+        key: book.digest(path, f"{step.name}.{key}") for key, path in {**shipped, **paths}.items()
+    }
     inputs: dict[str, Path | Mapping[str, Path]] = {}
     input_fingerprints: dict[str, str] = {}
     for name, reference in step.inputs.items():

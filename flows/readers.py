@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, get_args, get_type_hints
@@ -106,7 +105,7 @@ def reader(name: str) -> Callable[..., Any]:
     Raises:
         ConfigError: No such module.
     """
-    if not name.isidentifier() or find_spec(f"{PACKAGE}.{name}") is None:
+    if name not in reader_names():
         raise ConfigError(f"reader: {nearest(name, reader_names()).replace('key', 'reader')}")
     read: Callable[..., Any] = import_module(f"{PACKAGE}.{name}").read
     return read

@@ -8,10 +8,9 @@ from flows.report.album import Album, spread
 from flows.report.finished import FinishedStep, read_rows
 from flows.report.measures import ROLE_LABELS, verdict
 from flows.report.records import Bar, QuestionExample, QuestionKind, Role
-from oscar_core.metrics.answers import answer_accuracy
+from oscar_core.metrics.answers import answer_accuracy, main_answer, people_of
 from storage.records import Annotations, QuestionAnnotation
 
-_NUM_PEOPLE = 10
 MAX_KINDS = 9
 """More kinds than this are counted by the kind of their answer."""
 
@@ -80,16 +79,11 @@ def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_
                 image_id=str(row.get("image_id", "")),
                 question=str(row.get("question", "")),
                 kind=str(row.get("question_type", "")),
-                answers=_people(known[key].answers),
+                answers=people_of(known[key].answers),
                 given=given,
             )
         )
     return found
-
-
-def _people(answers: tuple[str, ...]) -> tuple[str, ...]:
-    """One answer counts as if all had given it, as the scores count it."""
-    return answers if len(answers) > 1 else answers * _NUM_PEOPLE
 
 
 def _by_answer_type(answered: _Answered, known: Mapping[str, QuestionAnnotation]) -> _Answered:
@@ -110,11 +104,6 @@ def _commonest(questions: Iterable[QuestionAnnotation]) -> str | None:
     for question in questions:
         counts[main_answer(question.answers)] += 1
     return min(counts, key=lambda answer: (-counts[answer], answer)) if counts else None
-
-
-def main_answer(answers: Sequence[str]) -> str:
-    """The answer most people gave; the first of equals."""
-    return Counter(answers).most_common(1)[0][0] if answers else ""
 
 
 def _kind(

@@ -2,9 +2,13 @@
 
 A record whose photo is not in the run is set aside and counted; so is what a reader could not
 use. Records of sources without an official division (`split: auto`) are divided by a hash of the
-photo's id, so that everything ever said of a photo lies in the same split.
+photo's id, so that everything ever said of a photo lies in the same split. Where sources name
+splits themselves and disagree over a photo, that is counted and logged, not refused: published
+divisions do so (COCO's captions by Karpathy against its boxes of 2017).
 """
 
+import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -24,9 +28,11 @@ from storage.records import (
     QuestionAnnotation,
 )
 
-VERSION = 1
+VERSION = 2
 AUTO = "auto"
 """The split of a source that has no official one."""
+
+_log = logging.getLogger(__name__)
 
 Said = CaptionAnnotation | QuestionAnnotation | ImagePairAnnotation | ImageObjects
 Record = TypeVar("Record", bound=Said)
@@ -45,8 +51,12 @@ class AutoSplit:
             raise ValueError("auto_split: val and test must be shares that leave room for training")
 
     def split_of(self, image_id: str) -> str:
-        """The split of a photo: always the same one, whatever else is in the run."""
-        first = int.from_bytes(sha256(image_id.encode("utf-8", "surrogatepass")).digest()[:8])
+        """The split of a photo: always the same one, whatever else is in the run.
+
+        The namespace does not count: GQA and Visual Genome hold the same photos under two names.
+        """
+        stem = image_id.rpartition("/")[2]
+        first = int.from_bytes(sha256(stem.encode("utf-8", "surrogatepass")).digest()[:8])
         place = first / 2**64
         if place < self.test:
             return "test"
@@ -74,9 +84,12 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
+    """num_split_conflicts: photos that different sources put into different splits."""
+
     num_in: int
     num_out: int
     num_quarantined: int
+    num_split_conflicts: int
     num_captions: int
     num_questions: int
     num_pairs: int
@@ -101,8 +114,19 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         "num_objects": len(annotations.objects),
     }
     num_out, num_quarantined = sum(counts.values()), len(gathered.quarantined)
+    conflicts = gathered.split_conflicts()
+    if conflicts:
+        _log.warning(
+            "%d photos lie in several splits, first %r; choose sources that agree, or split: auto",
+            len(conflicts),
+            conflicts[0],
+        )
     return Summary(
-        num_in=num_out + num_quarantined, num_out=num_out, num_quarantined=num_quarantined, **counts
+        num_in=num_out + num_quarantined,
+        num_out=num_out,
+        num_quarantined=num_quarantined,
+        num_split_conflicts=len(conflicts),
+        **counts,
     )
 
 
@@ -113,6 +137,8 @@ class _Gathered:
         self.quarantined: list[Quarantined] = []
         self._image_ids = image_ids
         self._auto_split = auto_split
+        self._asked: dict[tuple[str, str], tuple[str, str]] = {}
+        self._splits: defaultdict[str, set[str]] = defaultdict(set)
         self._captions: dict[tuple[str, ...], CaptionAnnotation] = {}
         self._questions: dict[tuple[str, ...], QuestionAnnotation] = {}
         self._pairs: dict[tuple[str, ...], ImagePairAnnotation] = {}
@@ -128,11 +154,15 @@ class _Gathered:
         )
         self._keep(
             self._questions,
-            read.questions,
+            map(self._with_own_id, read.questions),
             lambda each: (each.source, each.question_id, each.language),
         )
         self._keep(self._pairs, read.pairs, lambda each: (each.source, each.pair_id))
         self._keep(self._objects, read.objects, lambda each: ())  # one set of boxes a photo
+
+    def split_conflicts(self) -> list[str]:
+        """Photos of which something was kept in more than one split."""
+        return [image_id for image_id, splits in self._splits.items() if len(splits) > 1]
 
     def annotations(self) -> Annotations:
         """All that was kept."""
@@ -161,6 +191,16 @@ class _Gathered:
                 self._drop(image_ids[0], "duplicate-id", detail)
             else:
                 kept[key] = self._divided(record, image_ids[0])
+                for image_id in image_ids:
+                    self._splits[image_id].add(kept[key].split)
+
+    def _with_own_id(self, question: QuestionAnnotation) -> QuestionAnnotation:
+        """Answers are joined by question id alone, and sources number theirs independently."""
+        key, asked = (question.question_id, question.language), (question.source, question.image_id)
+        if self._asked.setdefault(key, asked) == asked:
+            return question
+        own = "/".join((*asked, question.question_id))
+        return replace(question, question_id=own)
 
     def _divided(self, record: Record, image_id: str) -> Record:
         if record.split != AUTO:

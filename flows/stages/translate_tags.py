@@ -13,10 +13,12 @@ from storage.tag_shards import write_tags
 from translation.coverage import Coverage
 from translation.dictionary import Order, Policy, TagDictionary, Translation, open_dictionary
 from translation.errors import UntranslatedError
-from translation.lexicon import GENERAL, Kind, own_lexicon
+from translation.lexicon import GENERAL, OWN_LEXICON, Kind, own_lexicon
 
 VERSION = 1
 ENGLISH = "en"
+PACKAGE_FILES = {"lexicon": OWN_LEXICON}
+"""Part of the stage's identity: an edited lexicon is other tags."""
 UNTRANSLATED = "english"
 """Source of tags that are English because English ones were asked for."""
 

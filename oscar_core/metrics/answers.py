@@ -16,6 +16,7 @@ from oscar_core.metrics.vqa_words import ARTICLES, CONTRACTIONS, NUMBER_WORDS, P
 MATCHES_FOR_FULL_SCORE = 3
 MIN_QUESTIONS = 9  # tools/compute_softscore.py of bottom-up-attention-vqa; 3,129 answers in VQA v2
 SOFT_SCORES = (0.0, 0.3, 0.6, 0.9)  # of 0 to 3 people; 1 from 4 on
+_NUM_PEOPLE = 10
 MAX_PERIODS = 32  # vqaEval.py passes re.UNICODE (32) where the count of replacements belongs
 
 _PERIOD = re.compile(r"\.(?!\d)")
@@ -214,6 +215,22 @@ def read_vqa_results(rows: object) -> dict[str, str]:
             raise CoverageError(f"results: row {number}: question {key} answered twice")
         answers[key] = answer
     return answers
+
+
+def main_answer(answers: Sequence[str]) -> str:
+    """The answer most people gave, the first of equals; "" where nobody answered."""
+    return Counter(answers).most_common(1)[0][0] if answers else ""
+
+
+def people_of(answers: Sequence[str]) -> tuple[str, ...]:
+    """What ten people answered, for the accuracy over ten.
+
+    A data set with one answer a question (GQA, VG-QA) counts as if all had given it, in the form
+    that predictions have ("A man." is "man"); else equal answers would differ by their spelling.
+    """
+    if len(answers) > 1:
+        return tuple(answers)
+    return tuple(vocabulary_form(answer) for answer in answers) * _NUM_PEOPLE
 
 
 def soft_score(num_people: int) -> float:

@@ -31,8 +31,23 @@ def write_captions(path: Path, captions: Sequence[tuple[int, int, str]]) -> Path
     return path
 
 
+def write_questions(folder: Path, question_id: int, image_number: int) -> dict[str, Path]:
+    """One question in the two files of VQA v2."""
+    own = {"question_id": question_id, "image_id": image_number}
+    answers = [{"answer": "two", "answer_id": 1, "answer_confidence": "yes"}]
+    said = {"question_type": "", "answer_type": "number", "multiple_choice_answer": "two"}
+    contents = {
+        "questions": {"questions": [own | {"question": "How many cats?"}]},
+        "annotations": {"annotations": [own | said | {"answers": answers}]},
+    }
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return {name: folder / f"{name}.json" for name in contents}
+
+
 def collect(
-    tmp_path: Path, image_numbers: Sequence[int], *files: Path, split: str = "train"
+    tmp_path: Path, image_numbers: Sequence[int], *files: Path, split: str | Sequence[str] = "train"
 ) -> tuple[Summary, Annotations]:
     images = tmp_path / "images"
     photos = [
@@ -40,13 +55,17 @@ def collect(
         for number in image_numbers
     ]
     write_photos(images, {"0": photos}, {"0": tmp_path})
-    call = ReaderCall(
-        reader="coco_captions",
-        options={"namespace": "coco", "split": split, "language": "en"},
-        file_names=("path",),
+    splits = [split] * len(files) if isinstance(split, str) else split
+    calls = tuple(
+        ReaderCall(
+            reader="coco_captions",
+            options={"namespace": "coco", "split": each, "language": "en"},
+            file_names=("path",),
+        )
+        for each in splits
     )
     summary = run(
-        Config(calls=(call,) * len(files)),
+        Config(calls=calls),
         Inputs(images=images, files={f"{at}.path": path for at, path in enumerate(files)}),
         Outputs(annotations=tmp_path / "annotations"),
     )
@@ -108,8 +127,43 @@ def test_every_photo_has_one_split(image_id: str, val: float, test: float) -> No
 
 def test_the_division_never_changes() -> None:
     splits = [AutoSplit().split_of(f"coco/{number:012d}") for number in range(12)]
-    expected = "test train val test train test train train test train train train"
+    expected = "train test test train val val train train train train train train"
     assert " ".join(splits) == expected
+
+
+def test_one_photo_under_two_names_lies_in_one_split() -> None:
+    split = AutoSplit(val=0.3, test=0.3)
+    for number in range(50):
+        assert split.split_of(f"gqa/{number}") == split.split_of(f"visual_genome/{number}")
+
+
+def test_sources_that_disagree_over_a_photo_are_counted(tmp_path: Path) -> None:
+    one = write_captions(tmp_path / "1.json", [(1, 7, "a cat"), (2, 8, "a dog")])
+    other = write_captions(tmp_path / "2.json", [(3, 7, "cats")])
+    summary, _ = collect(tmp_path, [7, 8], one, other, split=("train", "test"))
+    assert (summary.num_split_conflicts, summary.num_out) == (1, 3)
+
+
+def test_questions_of_two_sources_keep_apart_under_one_number(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    photos = [ImageSource(image_id=f"{name}/{7:012d}", path=tmp_path / name) for name in "ab"]
+    write_photos(images, {"0": photos}, {"0": tmp_path})
+    calls, files = [], {}
+    for at, name in enumerate("ab"):
+        options = {"namespace": name, "split": "train", "language": "en"}
+        found = write_questions(tmp_path / f"source-{name}", 5, 7)
+        calls.append(
+            ReaderCall(reader="vqa_v2", options=options, file_names=("annotations", "questions"))
+        )
+        files |= {f"{at}.{key}": path for key, path in found.items()}
+    annotations = tmp_path / "annotations"
+    run(
+        Config(calls=tuple(calls)),
+        Inputs(images=images, files=files),
+        Outputs(annotations=annotations),
+    )
+    ids = [each.question_id for each in read_annotations(annotations).questions]
+    assert len(set(ids)) == 2
 
 
 def test_shares_must_leave_something_to_train_on() -> None:

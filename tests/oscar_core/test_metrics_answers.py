@@ -11,8 +11,10 @@ from oscar_core.metrics.answers import (
     JudgedQuestion,
     answer_accuracy,
     build_answer_vocabulary,
+    main_answer,
     normalise_answer,
     normalise_punctuation,
+    people_of,
     read_vqa_annotations,
     read_vqa_results,
     soft_targets,
@@ -197,3 +199,13 @@ def test_nlvr2_rows_and_errors() -> None:
         nlvr2_scores({"dev": "True"}, {"dev": "True"})
     with pytest.raises(MetricInputError, match="no example"):
         nlvr2_scores({}, {})
+
+
+def test_one_answer_counts_as_ten_people_in_the_form_of_predictions() -> None:
+    assert people_of(("A man.",)) == ("man",) * 10
+    assert people_of(("A man.", "man")) == ("A man.", "man")
+
+
+def test_the_main_answer_is_the_first_of_equals() -> None:
+    assert main_answer(("red", "blue", "blue", "red")) == "red"
+    assert main_answer(()) == ""

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oscar_core.config import NUM_BOX_NUMBERS
+from oscar_core.losses import NOT_A_TARGET
 from oscar_core.packing import PackedBatch, Parts, stack_regions
 from oscar_core.task import Knowledge
 from oscar_core.tasks.pretraining.records import Config, Example
-from oscar_core.tasks.pretraining.sample import NOT_A_TARGET, Sample, layout_of, make_sample
+from oscar_core.tasks.pretraining.sample import Sample, layout_of, make_sample
 from oscar_core.tokens import Tokenizer
 
 

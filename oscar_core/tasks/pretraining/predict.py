@@ -2,11 +2,11 @@
 
 import torch
 
+from oscar_core.losses import NOT_A_TARGET
 from oscar_core.models import PretrainingModel
 from oscar_core.task import Knowledge
 from oscar_core.tasks.pretraining.collate import Batch
 from oscar_core.tasks.pretraining.records import Config, Prediction
-from oscar_core.tasks.pretraining.sample import NOT_A_TARGET
 
 
 @torch.no_grad()

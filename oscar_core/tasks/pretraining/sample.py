@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from oscar_core.losses import NOT_A_TARGET
 from oscar_core.packing import Layout, TextRow, lengths_that_fit
 from oscar_core.tasks.pretraining.dataset import tag_key
 from oscar_core.tasks.pretraining.records import (
@@ -23,7 +24,6 @@ from oscar_core.tasks.pretraining.records import (
 )
 from oscar_core.tokens import Tokenizer
 
-NOT_A_TARGET = -1
 _TRIES = 10
 _MASK_SHARE, _RANDOM_SHARE = 0.8, 0.9
 

@@ -6,12 +6,11 @@ Letters: B rows, T text positions, S = T + R, R region positions, K words of a r
 import torch
 from torch import Tensor
 
-from oscar_core.losses import cross_entropy
+from oscar_core.losses import NOT_A_TARGET
 from oscar_core.models import PretrainingModel
 from oscar_core.task import Losses
 from oscar_core.tasks.pretraining.collate import Batch, Rows
 from oscar_core.tasks.pretraining.records import Config
-from oscar_core.tasks.pretraining.sample import NOT_A_TARGET
 
 
 def losses(config: Config, model: PretrainingModel, batch: Batch, number: int) -> Losses:
@@ -20,19 +19,17 @@ def losses(config: Config, model: PretrainingModel, batch: Batch, number: int) -
     Source: `oscar/modeling/modeling_bert.py:BertImgForPreTraining`, `run_oscarplus_pretrain.py`.
     """
     encoded = [model.encode(rows.packed) for rows in batch.rows]
-    chosen = [rows.word_labels != NOT_A_TARGET for rows in batch.rows]
-    states = torch.cat([e.sequence[c] for e, c in zip(encoded, chosen, strict=True)])
-    labels = torch.cat([r.word_labels[c] for r, c in zip(batch.rows, chosen, strict=True)])
-    words = cross_entropy(model.word_head(states, model.word_embedding), labels)
-    pooled = torch.cat([e.pooled for e in encoded])
+    found = model.losses_of(
+        encoded,
+        [rows.word_labels for rows in batch.rows],
+        [rows.match_labels for rows in batch.rows],
+    )
+    total = found.words + config.contrast_weight * found.contrast
+    parts = {"words": found.words.detach(), "contrast": found.contrast.detach()}
     matches = torch.cat([rows.match_labels for rows in batch.rows])
-    contrast_logits = model.contrast_head(pooled)
-    contrast = cross_entropy(contrast_logits, matches)
-    total = words + config.contrast_weight * contrast
     asked = matches != NOT_A_TARGET
-    parts = {"words": words.detach(), "contrast": contrast.detach()}
     if bool(asked.any()):
-        right = contrast_logits.detach().argmax(dim=1)[asked] == matches[asked]
+        right = found.contrast_logits.detach().argmax(dim=1)[asked] == matches[asked]
         parts["contrast_accuracy"] = right.float().mean()
     if config.region_weight > 0:
         named = _region_loss(model, [e.sequence for e in encoded], batch.rows)

@@ -1,10 +1,14 @@
 """Images with questions and answers."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from oscar_core.errors import TaskError
-from oscar_core.metrics.answers import build_answer_vocabulary, soft_targets, vocabulary_form
+from oscar_core.metrics.answers import (
+    build_answer_vocabulary,
+    main_answer,
+    soft_targets,
+    vocabulary_form,
+)
 from oscar_core.task import Group, Phase
 from oscar_core.tasks.vqa.records import Config, Example
 from oscar_core.views import Views
@@ -82,11 +86,6 @@ def targets_of(answers: Sequence[str], known: dict[str, int]) -> dict[str, float
     if len(forms) == 1:
         return {forms[0]: 1.0} if forms[0] in known else {}
     return soft_targets(forms, known)
-
-
-def main_answer(answers: Sequence[str]) -> str:
-    """The most common answer, the first one of several."""
-    return Counter(answers).most_common(1)[0][0]
 
 
 def _answered(config: Config, library: Library, split: str) -> list[QuestionAnnotation]:

@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from oscar_core.errors import TaskError
-from oscar_core.metrics.answers import JudgedQuestion, vqa_accuracy
+from oscar_core.metrics.answers import JudgedQuestion, main_answer, people_of, vqa_accuracy
 from oscar_core.task import Scores
-from oscar_core.tasks.vqa.dataset import main_answer
 from oscar_core.tasks.vqa.records import Config, Prediction
 from storage.library import Library
-
-_NUM_PEOPLE = 10
 
 
 def score(
@@ -28,7 +25,7 @@ def score(
     judged = [
         JudgedQuestion(
             question_id=each.question_id,
-            answers=each.answers if len(each.answers) > 1 else each.answers * _NUM_PEOPLE,
+            answers=people_of(each.answers),
             question_type=each.question_type,
             answer_type=each.answer_type,
         )

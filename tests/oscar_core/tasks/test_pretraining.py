@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oscar_core.errors import TaskError
+from oscar_core.losses import NOT_A_TARGET
 from oscar_core.run import predict_task, train_task
 from oscar_core.task import Knowledge, load_task
 from oscar_core.tasks.pretraining.collate import collate, place_numbers
@@ -23,7 +24,7 @@ from oscar_core.tasks.pretraining.records import (
     FirstKind,
     Prediction,
 )
-from oscar_core.tasks.pretraining.sample import NOT_A_TARGET, Sample, make_sample
+from oscar_core.tasks.pretraining.sample import Sample, make_sample
 from oscar_core.tasks.pretraining.score import score
 from oscar_core.tokens import Tokenizer, build_vocabulary
 from oscar_core.views import ViewSettings
