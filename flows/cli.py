@@ -238,12 +238,14 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _end("stopped; run the same command again to go on", EXIT_CANCELLED)
+        status = EXIT_CANCELLED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
         _end(_line(error), EXIT_ERROR)
+    if status == EXIT_CANCELLED:  # typer makes it of Ctrl-C, too
+        _end("stopped; run the same command again to go on", EXIT_CANCELLED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
