@@ -26,7 +26,7 @@ def test_training_settings_have_their_places() -> None:
 
 def test_training_names_are_known_to_the_network_and_others_are_refused() -> None:
     config_from_settings({"SOLVER.BASE_LR": 0.1, "MODEL.RPN.FG_IOU_THRESHOLD": 0.6})
-    with pytest.raises(DetectorConfigError, match="unknown name 'MODEL.RNP'"):
+    with pytest.raises(DetectorConfigError, match=r"unknown name 'MODEL\.RNP'"):
         config_from_settings({"MODEL.RNP": 1})
 
 
