@@ -193,7 +193,7 @@ def _described(whole: Run, photos: Path, mine: Path) -> Said:
 
 
 def _has_checkpoint(out: Path, step: str) -> bool:
-    return any(out.glob(f"{step}-*/checkpoints/*"))
+    return any(out.glob(f"{step}-*/checkpoints/checkpoint-*"))  # whole ones: no hidden partial
 
 
 def _resumed_at(out: Path, step: str) -> int:
