@@ -14,4 +14,5 @@ REGION_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # ROI_HEADS.BBOX_REG_WEIGHTS
 LARGEST_SCALE_RATIO = 1000.0 / 16.0  # exp(dw) is capped at this; maskrcnn box_coder.py
 FILTER1_OVERLAP = 0.3  # written into SGB box_head/inference.py:filter_results_peter
 FILTER2_CANDIDATE_SHARE = 0.01  # of the threshold; SGB box_head/inference.py:filter_results_fast
+STAND_IN_ATTRIBUTE = "(none)"  # ours: the only name of a data set without attributes; never told
 NUM_THRESHOLD_TRIES = 10  # SGB box_head/inference.py, the loop around filters 0 and 1

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detector.compat import Compat
 from detector.config import RegionRules
+from detector.constants import STAND_IN_ATTRIBUTE
 from detector.model import AttributeRCNN
 from detector.preprocess import ModelImages, to_model_images
 from detector.see import Detections, see
@@ -89,6 +90,9 @@ def regions_of(
     order = found.scores.argsort(descending=True, stable=True)
     class_ids = found.class_ids[order].cpu().numpy()
     attribute_ids = found.attributes.ids[order].cpu().numpy()
+    attribute_scores = found.attributes.scores[order].cpu().numpy()
+    if STAND_IN_ATTRIBUTE in label_map.attribute_names:
+        attribute_ids, attribute_scores = attribute_ids * 0, attribute_scores * 0
     boxes = to_original_pixels(found.boxes[order], size, original_size)
     return ImageRegions(
         image_id=image_id,
@@ -100,7 +104,7 @@ def regions_of(
         class_ids=class_ids.astype(np.int16),
         confidences=found.scores[order].cpu().numpy(),
         attribute_ids=attribute_ids.astype(np.int16),
-        attribute_scores=found.attributes.scores[order].cpu().numpy(),
+        attribute_scores=attribute_scores,
         class_names=tuple(label_map.class_names[class_id] for class_id in class_ids.tolist()),
         attribute_names=tuple(
             tuple(label_map.attribute_names[number] for number in row if number)

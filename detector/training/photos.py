@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.config import DetectorConfig
+from detector.constants import STAND_IN_ATTRIBUTE
 from detector.errors import DetectorError
 from detector.preprocess import resize
 from detector.training.targets import Truth
@@ -159,7 +160,9 @@ def label_map_from(objects: Sequence[ImageObjects]) -> LabelMap:
             for attribute in set(named):
                 attribute_counts[attribute] = attribute_counts.get(attribute, 0) + 1
     # Both heads need something to tell apart, so a data set without attributes gets one name.
-    return label_map_of(_by_frequency(class_counts), _by_frequency(attribute_counts) or ["(none)"])
+    return label_map_of(
+        _by_frequency(class_counts), _by_frequency(attribute_counts) or [STAND_IN_ATTRIBUTE]
+    )
 
 
 def _by_frequency(counts: dict[str, int]) -> list[str]:
