@@ -30,6 +30,8 @@ NUM_RUNS = 3
 NUM_PROPOSALS = 100
 SHORT_SIDE = 240
 
+Call = Callable[[], object]
+
 
 @torch.inference_mode()
 def measure() -> list[Figure]:
@@ -39,8 +41,10 @@ def measure() -> list[Figure]:
     the proposals, as the published features do.
     """
     torch.manual_seed(0)
-    sizes = {"min_size": SHORT_SIDE, "max_size": 640, "post_nms_top_n": NUM_PROPOSALS}
-    model = AttributeRCNN(replace(preset("r50c4"), **sizes)).eval()
+    config = replace(
+        preset("r50c4"), min_size=SHORT_SIDE, max_size=640, post_nms_top_n=NUM_PROPOSALS
+    )
+    model = AttributeRCNN(config).eval()
     folded = fold_norms(model).to(memory_format=torch.channels_last)
     photo = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     images = to_model_images([photo], model.config)
@@ -48,35 +52,32 @@ def measure() -> list[Figure]:
     boxes = search(folded, c4, images.sizes)
     features = folded.region_features(c4, boxes)
     again = RegionRules(pool_attributes_again=True, regress_boxes=True)
-    pairs = {
-        "decode and resize 8 files": (
-            lambda: [_prepare(source, model.config) for source in sources],
-            lambda: _prepare_in_threads(sources, model.config),
-        ),
-        "trunk": (lambda: model.trunk(images.pixels), lambda: folded.trunk(images.pixels)),
-        "proposals": (
-            lambda: _propose_from_all(folded, c4, images),
-            lambda: search(folded, c4, images.sizes),
-        ),
-        "pooling and last stage": (
-            lambda: model.region_features(c4, boxes),
-            lambda: folded.region_features(c4, boxes),
-        ),
-        "filter": (
-            lambda: _filter_class_by_class(folded, features, boxes[0], images),
-            lambda: _filter(folded, features, boxes[0], images),
-        ),
-        "whole photo": (
-            lambda: see(model, images, rules=again),
-            lambda: see(folded, images),
-        ),
-    }
     with TemporaryDirectory() as folder:
         sources = _write_photos(Path(folder), photo)
+        pairs: dict[str, tuple[Call, Call]] = {
+            "decode and resize 8 files": (
+                lambda: [_prepare(source, model.config) for source in sources],
+                lambda: _prepare_in_threads(sources, model.config),
+            ),
+            "trunk": (lambda: model.trunk(images.pixels), lambda: folded.trunk(images.pixels)),
+            "proposals": (
+                lambda: _propose_from_all(folded, c4, images),
+                lambda: search(folded, c4, images.sizes),
+            ),
+            "pooling and last stage": (
+                lambda: model.region_features(c4, boxes),
+                lambda: folded.region_features(c4, boxes),
+            ),
+            "filter": (
+                lambda: _filter_class_by_class(folded, features, boxes[0], images),
+                lambda: _filter(folded, features, boxes[0], images),
+            ),
+            "whole photo": (
+                lambda: see(model, images, rules=again),
+                lambda: see(folded, images),
+            ),
+        }
         return _measured(pairs)
-
-
-Call = Callable[[], object]
 
 
 def _measured(pairs: Mapping[str, tuple[Call, Call]]) -> list[Figure]:
