@@ -92,8 +92,7 @@ def _group(config: Config, example: Example, draw: np.random.Generator) -> list[
     size = min(config.group_size, len(pool.image_ids))
     while len(numbers) < size:
         drawn = [_another(pool, set(numbers), draw) for _ in range(config.num_tries)]
-        wanted = pool.tags[example.number]
-        numbers.append(max(drawn, key=lambda i: len(pool.tags[i] & wanted)))
+        numbers.append(max(drawn, key=lambda i: _likeness(pool, example.number, i)))
         captions = pool.captions[numbers[-1]]
         texts.append(captions[int(draw.integers(len(captions)))])
     return [
@@ -101,6 +100,11 @@ def _group(config: Config, example: Example, draw: np.random.Generator) -> list[
         for row, text in enumerate(texts)
         for column, number in enumerate(numbers)
     ]
+
+
+def _likeness(pool: Pool, one: int, other: int) -> float:
+    """Shared words of all words of two images' captions."""
+    return len(pool.words[one] & pool.words[other]) / len(pool.words[one] | pool.words[other])
 
 
 def _another(pool: Pool, taken: set[int], draw: np.random.Generator) -> int:

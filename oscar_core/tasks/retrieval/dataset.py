@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from oscar_core.errors import TaskError
 from oscar_core.task import Group, Phase
 from oscar_core.tasks.retrieval.records import Config, Example, Pool
+from oscar_core.tokens import words
 from oscar_core.views import Views
 from storage.library import Library
 from storage.records import CaptionAnnotation
@@ -39,7 +40,10 @@ def examples(config: Config, library: Library, split: str) -> list[Example]:
     pool = Pool(
         image_ids=tuple(told),
         captions=tuple(tuple(each.text for each in captions) for captions in told.values()),
-        tags=tuple(frozenset(filter(None, library.tags_of(name).tags)) for name in told),
+        words=tuple(
+            frozenset(word for each in captions for word in words(each.text))
+            for captions in told.values()
+        ),
         views=Views(library, config.view),
     )
     return [

@@ -18,8 +18,9 @@ class Config:
         group_size: Ours, 0 in the recipe: learn from so many captions and images at once, every
             caption with every image, as a choice both ways. The recipe learns each pair by
             itself: a caption with its image, then with another caption or image.
-        num_tries: Ours: the other images of a group are each the one most alike by tags among so
-            many drawn.
+        num_tries: Ours: the other images of a group are each the one whose captions share most
+            words among so many drawn. With many tries the words are all the same and only which
+            belongs to which differs, so the model has to learn that, too.
 
     Source: recipe of specs/tasks.md 8; `oscar/run_retrieval.py`.
     """
@@ -46,12 +47,12 @@ class Pool:
     """The images that an example's others are drawn from, or that a caption is ranked against.
 
     captions: of each image
-    tags:     its distinct tags
+    words:    of all its captions
     """
 
     image_ids: tuple[str, ...]
     captions: tuple[tuple[str, ...], ...]
-    tags: tuple[frozenset[str], ...]
+    words: tuple[frozenset[str], ...]
     views: Views
 
 
