@@ -87,6 +87,26 @@ def test_a_group_shows_every_caption_with_every_image(seed: int, size: int, trie
     assert len({tuple(image.tolist()) for image in regions[0]}) == size
 
 
+def test_many_tries_find_the_images_whose_captions_share_most_words() -> None:
+    config = replace(CONFIG, group_size=2, num_tries=200)
+    found = examples(config, LIBRARY, "train")
+    for example in found[:4]:
+        batch = collate(config, KNOWLEDGE, [example], [np.random.default_rng(1)])
+        other = batch.packed.region_features[1]
+        words = example.pool.words
+        likeness = [
+            len(words[example.number] & each) / len(words[example.number] | each) for each in words
+        ]
+        likeness[example.number] = -1.0
+        best = max(likeness)
+        nearest = [
+            example.pool.views[example.pool.image_ids[i]].regions
+            for i, value in enumerate(likeness)
+            if value == best
+        ]
+        assert any(np.array_equal(other.numpy(), regions) for regions in nearest)
+
+
 def test_a_group_is_no_larger_than_there_are_images() -> None:
     library = make_library(num_train=3)
     config = replace(CONFIG, group_size=8)
