@@ -21,6 +21,7 @@ ROLE_LABELS: Mapping[Role, str] = {
 }
 
 _ALLOWANCE = 0.1
+_SMALLEST = 0.005  # what shows with two decimals
 _PACKAGES = ("torch", "transformers", "oscar-flow")
 
 
@@ -189,7 +190,7 @@ def verdict(value: float, controls: Sequence[tuple[str, float]], size: int) -> t
     named = f"its best control ({label})"
     if difference > noise:
         return f"{difference:.2f} above {named}", True
-    if difference > 0:
+    if difference >= _SMALLEST:
         reason = f": within the noise of {size}" if size else ""
         return f"only {difference:.2f} above {named}{reason}", False
     return f"not above {named}", False

@@ -84,6 +84,10 @@ def test_a_score_below_its_control_is_said_to_be() -> None:
     assert [bar.value for bar in measure.bars] == [0.30, 0.32, 0.2]
 
 
+def test_a_difference_that_does_not_show_is_none() -> None:
+    assert verdict(0.353, [("chance", 0.351)], 26) == ("not above its best control (chance)", False)
+
+
 def test_a_small_sample_allows_for_noise() -> None:
     assert verdict(0.6, [("chance", 0.5)], 20)[1] is False
     assert verdict(0.6, [("chance", 0.5)], 2000)[1] is True
