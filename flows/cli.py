@@ -4,6 +4,7 @@ Everything heavy is imported inside a sub-command, so that `oscar-flow --help` i
 """
 
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -97,7 +98,8 @@ def plan(config: Config, settings: Settings = None, out: Out = None) -> None:
     place = out or RUNS / config.stem
     chosen = read_config(config, settings or [])
     Console(soft_wrap=True).print(plan_table(plan_of(chosen), place))
-    typer.echo(f"\nin {place}; to do it: oscar-flow run {config} --out {place}")
+    chosen_again = "".join(f" --set {shlex.quote(setting)}" for setting in settings or [])
+    typer.echo(f"\nin {place}; to do it: oscar-flow run {config}{chosen_again} --out {place}")
 
 
 @app.command()
