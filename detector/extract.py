@@ -101,7 +101,7 @@ def extract(
         batch_size: Most photos of one size that are computed together.
         rules: Which regions are kept; None takes the model's own.
         compat: Quirks of the original; None for none.
-        on_image: Called with each image id, written or set aside.
+        on_image: Called with each image id: written, set aside, or there already.
 
     Raises:
         StorageError: The writer refuses.
@@ -124,6 +124,7 @@ def extract(
                 quarantined.append(_repeated(source))
             elif source.image_id in finished:
                 counts["reused"] += 1
+                report(source.image_id)
             else:
                 yield source
             known.add(source.image_id)

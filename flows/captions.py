@@ -38,7 +38,7 @@ def describe(
         on_batch: told (done, total) photos.
 
     Raises:
-        OscarError: The model cannot be read, or is not one of captioning.
+        OscarCoreError: The model cannot be read, or is not one of captioning.
     """
     from oscar_core.model_folder import read_model
     from oscar_core.run import predict_task

@@ -4,7 +4,6 @@ One file, written beside its name and renamed, so that it is either the old one 
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import DetectorError
+from storage.artifacts import atomic_path, atomic_write_text
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -24,39 +24,26 @@ class Checkpoint:
     identity:  of configuration and data; a checkpoint of another run is refused
     model:     state dict
     optimiser: state dict of the phase the next step belongs to; {} where that phase begins
-    random:    torch's global generator
     """
 
     step: int
     identity: str
     model: Mapping[str, Tensor]
     optimiser: Mapping[str, object]
-    random: Tensor
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the folder's checkpoint."""
-    target = folder / CHECKPOINT
-    partial = folder / f"{CHECKPOINT}.partial"
-    with partial.open("wb") as file:
+    with atomic_path(folder / CHECKPOINT) as partial, partial.open("wb") as file:
         torch.save(
             {
                 "step": checkpoint.step,
                 "identity": checkpoint.identity,
                 "model": dict(checkpoint.model),
                 "optimiser": dict(checkpoint.optimiser),
-                "random": checkpoint.random,
             },
             file,
         )
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target)
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
@@ -106,6 +93,4 @@ def trim_history(path: Path, step: int) -> None:
             continue
         if number <= step:
             kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    atomic_write_text(path, "".join(kept))

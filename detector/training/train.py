@@ -319,7 +319,6 @@ def _keep(
             identity=identity,
             model=model.state_dict(),
             optimiser=optimiser.state_dict() if is_inside_phase else {},
-            random=torch.get_rng_state(),
         ),
     )
 

@@ -2,18 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from flows.commands.trained import config_of, detector_of
 from flows.errors import FlowError, MissingModelError
 from flows.stages.translate_tags import Config as Translating
+from flows.stages.translate_tags import Translator
 from storage.images import SUFFIXES
 from storage.records import DecodedImage, ImageRegions, ImageSource, ImageTags
-
-if TYPE_CHECKING:
-    from detector.config import RegionRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,38 +91,7 @@ def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:
     folder = weights if weights is not None or run is None else detector_of(run)
     assert folder is not None
     loaded = load_detector(folder)
-    rules = _rules(config.detect if config is not None else None)
+    rules = config.detect.rules if config is not None else None
     regions = detect(loaded.model, [image], loaded.label_map, rules=rules)[0]
     translating = config.translate_tags if config is not None else Translating()
-    return Seen(image=image, regions=regions, tags=name_regions(regions, translating))
-
-
-def name_regions(regions: ImageRegions, config: Translating) -> ImageTags:
-    """The tags of one photo, as the stage of that configuration makes them."""
-    from flows.stages.translate_tags import ENGLISH
-    from translation.dictionary import open_dictionary
-
-    if config.language == ENGLISH:
-        return ImageTags(
-            image_id=regions.image_id,
-            tags=regions.class_names,
-            attributes=regions.attribute_names,
-            language=ENGLISH,
-        )
-    dictionary = open_dictionary(
-        config.dictionary, policy=config.policy, domain=config.domain, first=config.first
-    )
-    tags = dictionary.translate(regions.class_names, "object")
-    attributes = (dictionary.translate(each, "attribute") for each in regions.attribute_names)
-    return ImageTags(
-        image_id=regions.image_id,
-        tags=tuple(each.chinese for each in tags),
-        attributes=tuple(
-            tuple(each.chinese for each in words if each.chinese) for words in attributes
-        ),
-        language=config.language,
-    )
-
-
-def _rules(detecting: object) -> "RegionRules | None":
-    return getattr(detecting, "rules", None)
+    return Seen(image=image, regions=regions, tags=Translator(translating).image(regions))

@@ -7,11 +7,11 @@ from typing import Literal
 
 from flows.progress import SILENT, Progress
 from storage.artifacts import atomic_write_json
-from storage.records import ImageLabels, ImageTags
+from storage.records import ImageLabels, ImageRegions, ImageTags
 from storage.region_shards import RegionReader
 from storage.tag_shards import write_tags
 from translation.coverage import Coverage
-from translation.dictionary import Order, Policy, TagDictionary, Translation, open_dictionary
+from translation.dictionary import Order, Policy, Translation, open_dictionary
 from translation.errors import UntranslatedError
 from translation.lexicon import GENERAL, OWN_LEXICON, Kind, own_lexicon
 
@@ -70,15 +70,12 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         DictionaryError: The dictionary cannot be used.
         UntranslatedError: The policy is "fail" and labels have no translation; all are named.
     """
-    dictionary = open_dictionary(
-        config.dictionary, policy=config.policy, domain=config.domain, first=config.first
-    )
+    translate = Translator(config)
     reader = RegionReader(inputs.regions)
-    translate = _Translator(None if config.language == ENGLISH else dictionary)
     if config.policy == "fail":
         translate.check(reader.labels_in_order())
     labels = progress.track(reader.labels_in_order(), total=len(reader))
-    write_tags(outputs.tags, (translate.image(each, config.language) for each in labels))
+    write_tags(outputs.tags, (translate.image(each) for each in labels))
     report = {
         "language": config.language,
         "policy": config.policy,
@@ -96,11 +93,19 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     )
 
 
-class _Translator:
-    """Translates image after image and counts; without a dictionary every label stays."""
+class Translator:
+    """Translates image after image and counts; in English every label stays.
 
-    def __init__(self, dictionary: TagDictionary | None) -> None:
-        self._dictionary = dictionary
+    Raises:
+        DictionaryError: The dictionary cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        dictionary = open_dictionary(
+            config.dictionary, policy=config.policy, domain=config.domain, first=config.first
+        )
+        self._language = config.language
+        self._dictionary = None if config.language == ENGLISH else dictionary
         self.coverage = Coverage()
 
     def check(self, images: Iterable[ImageLabels]) -> None:
@@ -117,7 +122,7 @@ class _Translator:
         if missing:
             raise UntranslatedError(tuple(missing))
 
-    def image(self, labels: ImageLabels, language: str) -> ImageTags:
+    def image(self, labels: ImageLabels | ImageRegions) -> ImageTags:
         """The tags of one image."""
         names = self._counted(labels.class_names, "object")
         attributes = (self._counted(each, "attribute") for each in labels.attribute_names)
@@ -125,7 +130,7 @@ class _Translator:
             image_id=labels.image_id,
             tags=tuple(names),
             attributes=tuple(tuple(word for word in words if word) for words in attributes),
-            language=language,
+            language=self._language,
         )
 
     def _counted(self, names: tuple[str, ...], kind: Kind) -> list[str]:

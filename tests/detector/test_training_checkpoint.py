@@ -21,7 +21,6 @@ def checkpoint(step: int) -> Checkpoint:
         identity="this run",
         model={"weight": torch.arange(3.0)},
         optimiser={"state": {0: {"step": torch.tensor(4.0)}}, "param_groups": []},
-        random=torch.get_rng_state(),
     )
 
 

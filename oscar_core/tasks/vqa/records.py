@@ -22,8 +22,6 @@ class Config:
         loss: "bce": each answer by itself, on soft scores. "cross_entropy": on the most common
             answer alone (as GQA).
         head: One linear layer, or an "mlp" with one hidden layer.
-        starts_from_words: Ours, off in the recipe: start the outputs of a linear head as the
-            word embeddings of the answers.
 
     Source: recipe of specs/tasks.md 8; `oscar/run_vqa.py`.
     """
@@ -34,7 +32,6 @@ class Config:
     min_questions: int = MIN_QUESTIONS
     loss: Loss = "bce"
     head: Head = "linear"
-    starts_from_words: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
