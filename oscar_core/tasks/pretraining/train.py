@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from oscar_core.losses import NOT_A_TARGET
-from oscar_core.models import PretrainingModel
+from oscar_core.models import PretrainingLosses, PretrainingModel
 from oscar_core.task import Losses
 from oscar_core.tasks.pretraining.collate import Batch, Rows
 from oscar_core.tasks.pretraining.records import Config
@@ -25,17 +25,24 @@ def losses(config: Config, model: PretrainingModel, batch: Batch, number: int) -
         [rows.match_labels for rows in batch.rows],
     )
     total = found.words + config.contrast_weight * found.contrast
-    parts = {"words": found.words.detach(), "contrast": found.contrast.detach()}
-    matches = torch.cat([rows.match_labels for rows in batch.rows])
-    asked = matches != NOT_A_TARGET
-    if bool(asked.any()):
-        right = found.contrast_logits.detach().argmax(dim=1)[asked] == matches[asked]
-        parts["contrast_accuracy"] = right.float().mean()
+    parts = {"words": found.words.detach()}
+    if config.contrast_weight > 0:
+        parts |= _contrast_parts(found, torch.cat([rows.match_labels for rows in batch.rows]))
     if config.region_weight > 0:
         named = _region_loss(model, [e.sequence for e in encoded], batch.rows)
         total = total + config.region_weight * named
         parts["regions"] = named.detach()
     return Losses(total=total, parts=parts)
+
+
+def _contrast_parts(found: PretrainingLosses, matches: Tensor) -> dict[str, Tensor]:
+    """What the loss curves show of the three-way objective."""
+    parts = {"contrast": found.contrast.detach()}
+    asked = matches != NOT_A_TARGET
+    if bool(asked.any()):
+        right = found.contrast_logits.detach().argmax(dim=1)[asked] == matches[asked]
+        parts["contrast_accuracy"] = right.float().mean()
+    return parts
 
 
 def _region_loss(
