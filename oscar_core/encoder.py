@@ -109,6 +109,7 @@ class OscarEncoder(nn.Module):
         self.config = config
         bert = _bert_config(config)
         # transformers leaves its constructors untyped
+        # transformers leaves its constructors untyped
         self.embeddings = BertEmbeddings(bert)  # type: ignore[no-untyped-call]
         layers = [BertLayer(bert) for _ in range(config.num_layers)]  # type: ignore[no-untyped-call]
         self.layers = nn.ModuleList(layers)

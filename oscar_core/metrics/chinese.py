@@ -32,7 +32,7 @@ _loading = threading.Lock()
 class Segmenter(Protocol):
     """What we use of a jieba tokenizer."""
 
-    def lcut(self, sentence: str, *, cut_all: bool, HMM: bool) -> list[str]:  # noqa: N803 (jieba)
+    def lcut(self, sentence: str, *, cut_all: bool, HMM: bool) -> list[str]:  # noqa: N803 - jieba's name
         """Words in order; their concatenation is the sentence."""
         ...
 

@@ -124,7 +124,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Place, dict[str, int]]:
     try:
         with safe_open(path, framework="pt") as stream:
             state = json.loads(stream.metadata()[_STATE])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys()  # a safetensors handle is no mapping and cannot be iterated
+            tensors = {name: stream.get_tensor(name) for name in names}
         place = state["place"] | {"phase_starts": tuple(state["place"]["phase_starts"])}
         return tensors, Place(**place), state["ages"]
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:

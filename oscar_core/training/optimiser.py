@@ -34,6 +34,7 @@ class PublishedAdamW(torch.optim.Optimizer):
         self.corrects_bias = corrects_bias
 
     @torch.no_grad()
+    # torch's returns the closure's loss, which nobody here asks for
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient; `closure` is not used."""
         for group in self.param_groups:

@@ -142,7 +142,7 @@ class TsvWriter:
 
     def __exit__(self, *error: object) -> None:
         """Put the table in its place, then the index, unless the block failed."""
-        self._stack.__exit__(*error)  # type: ignore[arg-type]
+        self._stack.__exit__(*error)  # type: ignore[arg-type]  # three objects
         if error[0] is None:
             lines = "".join(f"{start}\n" for start in self._starts)
             atomic_write_text(self._path.with_suffix(INDEX_SUFFIX), lines)
