@@ -9,9 +9,14 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
+
+from flows.cli_operations import operations
+
+if TYPE_CHECKING:
+    from flows.commands.run import Finished
 
 app = typer.Typer(
     name="oscar-flow",
@@ -19,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(operations)
 
 RUNS = Path("runs")
 EXIT_ERROR = 2
@@ -71,19 +77,25 @@ def run(
 
 
 def _run(config: Path, settings: list[str], out: Path, *, no_prefect: bool) -> None:
-    from rich.console import Console
-
     from flows.commands.run import opening_line, run
-    from flows.commands.show import metrics_table
     from flows.config import read_config
 
     chosen = read_config(config, settings)
     typer.echo(opening_line(chosen, str(config), out))
-    finished = run(chosen, out, with_prefect=not no_prefect, stream=sys.stdout)
+    _tell(run(chosen, out, with_prefect=not no_prefect, stream=sys.stdout), out)
+
+
+def _tell(finished: "Finished", out: Path) -> None:
+    """What came out of a run."""
+    from rich.console import Console
+
+    from flows.commands.show import metrics_table
+
     if not finished.has_news:
         typer.echo("nothing to do: every step is already done")
-    Console(soft_wrap=True).print(metrics_table(out / "metrics.json"))
-    typer.echo(f"\nreport   {out / 'report.html'}\nmetrics  {out / 'metrics.json'}")
+    if (out / "metrics.json").is_file():
+        Console(soft_wrap=True).print(metrics_table(out / "metrics.json"))
+        typer.echo(f"\nreport   {out / 'report.html'}\nmetrics  {out / 'metrics.json'}")
 
 
 @app.command()
@@ -103,14 +115,37 @@ def plan(config: Config, settings: Settings = None, out: Out = None) -> None:
 
 
 @app.command()
-def status(run: RunPlace) -> None:
-    """Tell how far a run is: every step, its time, its last word."""
-    from rich.console import Console
+def resume(
+    run: RunPlace,
+    from_step: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STEP", help="Do this step anew, and all that stand on it."),
+    ] = None,
+    settings: Settings = None,
+    no_prefect: NoPrefect = False,
+) -> None:
+    """Go on with a run where it stopped, with the configuration that it keeps."""
+    from flows.commands.resume import resume_run
 
-    from flows.commands.show import status_table
-    from flows.run_folder import RunFolder
+    finished = resume_run(
+        run,
+        from_step=from_step,
+        settings=settings or [],
+        with_prefect=not no_prefect,
+        stream=sys.stdout,
+    )
+    _tell(finished, run)
 
-    Console(soft_wrap=True).print(status_table(RunFolder(run)))
+
+@app.command()
+def status(
+    run: RunPlace,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it live.")] = False,
+) -> None:
+    """Tell how far a run is: every step, its time, its attempts, its last word."""
+    from flows.commands.status import show_status
+
+    show_status(run, watch=watch, stream=sys.stdout)
 
 
 @app.command()
@@ -214,24 +249,6 @@ def describe(
         typer.echo(f"{described.num_quarantined} photos left out: {out}/*/quarantine.jsonl")
     typer.echo(f"\nfeatures  {out / REGIONS}   (look: oscar-flow shard {out / REGIONS})")
     typer.echo(f"tags      {out / TAGS}\ncaptions  {out / CAPTIONS}")
-
-
-@app.command()
-def doctor(
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong.")] = False,
-) -> None:
-    """Look whether this environment has everything a run needs."""
-    from flows.doctor import examine
-
-    remedies = 0
-    for finding in examine(RUNS):
-        remedies += not finding.is_well
-        if not finding.is_well or not quiet:
-            mark = "ok  " if finding.is_well else "MEND"
-            typer.echo(f"{mark}  {finding.name}: {finding.found}", err=not finding.is_well)
-            if finding.remedy:
-                typer.echo(f"      {finding.remedy}", err=True)
-    raise typer.Exit(1 if remedies else 0)
 
 
 def main() -> None:

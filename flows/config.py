@@ -12,8 +12,11 @@ import yaml
 
 from flows.data import Data
 from flows.errors import ConfigError
-from flows.identity import config_as_json
+from flows.identity import config_as_json, stage_names
+from flows.limits import StageLimits
 from flows.readers import check_entry
+from flows.retraining import Retraining
+from flows.scale import LOCAL, Scale
 from flows.schedule import Resources
 from flows.stages.detect import Config as Detecting
 from flows.stages.render_scenes import Config as Rendering
@@ -63,28 +66,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Time limits of the stages [seconds]; None for none. No part of a fingerprint."""
-
-    render_scenes_seconds: float | None = None
-    list_images_seconds: float | None = None
-    collect_annotations_seconds: float | None = None
-    train_detector_seconds: float | None = None
-    detect_seconds: float | None = None
-    score_detector_seconds: float | None = None
-    translate_tags_seconds: float | None = None
-    train_seconds: float | None = None
-    predict_seconds: float | None = None
-    score_seconds: float | None = None
-    report_seconds: float | None = None
-
-    def of(self, stage: str) -> float | None:
-        """The limit of a stage."""
-        limit: float | None = getattr(self, f"{stage}_seconds")
-        return limit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """A whole run.
 
@@ -96,7 +77,10 @@ class RunConfig:
     encoder:          sizes of the model
     pretrain:         None starts every task from new weights
     tasks:            task -> its branch; each is independent of the others
-    resources, limits: what of the machine may be used; they change no result's name
+    resources, limits, scale: what of the machines may be used; they change no result's name
+    retrain:          what `oscar-flow deploy` does with new data
+    warm_start:       folder of a registered version (`flows/models.py`): a training whose step
+                      has a model there, and takes none from the run itself, goes on from it
     """
 
     seed: int = 0
@@ -113,7 +97,10 @@ class RunConfig:
     tasks: Mapping[str, TaskRun] = field(default_factory=dict)
     report: Page = field(default_factory=Page)
     resources: Resources = field(default_factory=Resources)
-    limits: Limits = field(default_factory=Limits)
+    limits: Mapping[str, StageLimits] = field(default_factory=dict)
+    scale: Scale = LOCAL
+    retrain: Retraining = field(default_factory=Retraining)
+    warm_start: Path | None = None
 
     def __post_init__(self) -> None:
         """Check what sections demand of each other."""
@@ -123,6 +110,9 @@ class RunConfig:
             raise ConfigError(
                 "a run needs a detector: give detector_weights, or a section train_detector"
             )
+        unknown = sorted(set(self.limits) - set(stage_names()))
+        if unknown:
+            raise ConfigError(f"limits.{unknown[0]}: {nearest(unknown[0], stage_names())}")
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:

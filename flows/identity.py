@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from stat import S_ISREG
 from types import ModuleType
 from typing import Any
@@ -139,6 +140,11 @@ def stage_module(stage: str) -> ModuleType:
         if error.name == name:
             raise PlanError(f"no stage {stage!r}: module {name} not found") from error
         raise
+
+
+def stage_names() -> list[str]:
+    """Names of all stages: the modules of `flows.stages`."""
+    return sorted(each.name for each in iter_modules(import_module("flows.stages").__path__))
 
 
 def prepare(plan: Plan, run: RunFolder, book: DigestBook) -> dict[str, PreparedStep]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
+from flows.limits import NO_LIMITS
 from flows.plan import Plan, Step
 from flows.readers import ReaderCall, SourceEntry, check_entry
 from flows.stages import collect_annotations, list_images, predict, report, score, train
@@ -32,7 +33,7 @@ def plan_of(config: RunConfig) -> Plan:
     """
     limits = config.limits
     return Plan(
-        tuple(replace(step, limit_seconds=limits.of(step.stage)) for step in _steps(config))
+        tuple(replace(step, limits=limits.get(step.stage, NO_LIMITS)) for step in _steps(config))
     )
 
 
@@ -140,8 +141,16 @@ def _train(
             training=replace(learning.training, seed=config.seed),
             vocabulary=config.vocabulary,
         ),
-        inputs={**LIBRARY, **start},
+        inputs={**LIBRARY, **(start or _warm(config, name))},
     )
+
+
+def _warm(config: RunConfig, step: str) -> dict[str, Reference]:
+    """The model of an earlier version that a training goes on from, where there is one."""
+    if config.warm_start is None:
+        return {}
+    place = _existing(config.warm_start, "warm_start") / step
+    return {"start": place} if place.is_dir() else {}
 
 
 def _predict(task: str, branch: TaskRun, config: RunConfig) -> Step:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.errors import PlanError
+from flows.limits import NO_LIMITS, StageLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class Step:
     inputs:        input name -> `step.output`, `step`, or a file or folder from outside, which
                    counts by its content; `group:name` fills a mapping
     after:         steps that must be over first though nothing is taken from them
-    limit_seconds: the child is killed when it works longer; None for no limit
+    limits:        how long it may work and be silent, and how often it is tried again
     """
 
     name: str
@@ -30,7 +31,7 @@ class Step:
     config: object
     inputs: Mapping[str, str | Path] = field(default_factory=dict)
     after: tuple[str, ...] = ()
-    limit_seconds: float | None = None
+    limits: StageLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

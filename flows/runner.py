@@ -216,7 +216,7 @@ class _Attempts:
             [sys.executable, "-u", "-m", "flows.child", str(path)],
             environment=child_environment(self._threads),
             stop=self._stop,
-            limit_seconds=prepared.step.limit_seconds,
+            limit_seconds=prepared.step.limits.seconds,
             grace_seconds=self._effort.grace_seconds,
             on_start=lambda pid: self._begin(pid, attempt),
             on_line=self._on_line,
@@ -298,10 +298,10 @@ class _Attempts:
         """One line: what happened, where the log lies."""
         log = self._log
         if ended.at_limit:
-            limit = clock(self._prepared.step.limit_seconds or 0)
+            limit = clock(self._prepared.step.limits.seconds or 0)
             return (
                 f"killed at its time limit of {limit} (last progress: {self._progress or 'none'}); "
-                f"raise limits.{self._prepared.step.stage}_seconds, or run the same command again "
+                f"raise limits.{self._prepared.step.stage}.seconds, or run the same command again "
                 "to go on from the last checkpoint"
             )
         if self._error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows.identity import DigestBook, prepare
+from flows.limits import StageLimits
 from flows.plan import Plan, Step
 from flows.run_folder import RunFolder
 from flows.runner import StepEvent
@@ -24,7 +25,7 @@ def make_step(name: str, *, takes: str | None = None, limit: float | None = None
         stage="tests.fake_stage",
         config=Config(**config),
         inputs={} if takes is None else {"text": f"{takes}.text"},
-        limit_seconds=limit,
+        limits=StageLimits(seconds=limit),
     )
 
 

@@ -119,8 +119,8 @@ def test_the_seed_reaches_everything_that_draws() -> None:
 
 
 def test_a_limit_is_no_part_of_the_work() -> None:
-    config = read_config(DEMO, ["limits.detect_seconds=60"])
-    assert plan_of(config).step("detect").limit_seconds == 60
+    config = read_config(DEMO, ["limits.detect.seconds=60"])
+    assert plan_of(config).step("detect").limits.seconds == 60
     assert plan_of(config).step("detect").config == plan_of(read_config(DEMO)).step("detect").config
 
 
