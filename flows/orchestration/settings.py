@@ -4,9 +4,12 @@ What the user has set wins. Measured values and their reasons: specs/orchestrati
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from flows.orchestration import auth
 from flows.orchestration.database import provide
+from flows.orchestration.server import running_server
 
 DEFAULTS = {
     "PREFECT_SERVER_UI_API_URL": "/api",
@@ -19,21 +22,35 @@ DEFAULTS = {
     "PREFECT_CLI_COLORS": "false",
     "DO_NOT_TRACK": "1",
 }
+_KEY = "PREFECT_API_AUTH_STRING"
 
 
 def prepare_environment(run_folder: Path) -> None:
     """Set what is not set; the runs of one folder share one Prefect home beside them.
 
     Args:
-        run_folder: folder of the run; Prefect's home is `.prefect` in its parent.
+        run_folder: folder of the run; Prefect's home is `.prefect` in its parent. A server that
+            `oscar-flow server` started for that home is used.
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(run_folder.parent.resolve() / ".prefect"))
+    home = Path(os.environ["PREFECT_HOME"])
+    if os.environ.get(auth.VARIABLE):
+        os.environ.setdefault(_KEY, os.environ[auth.VARIABLE])
+    found = None if has_server() else running_server(home)
+    if found is not None:
+        os.environ["PREFECT_API_URL"] = found
+        _take_kept_password(home)
     if not has_server():
-        provide(Path(os.environ["PREFECT_HOME"]))
+        provide(home)
 
 
 def has_server() -> bool:
-    """Whether the user named a server; without one an embedded server is started."""
+    """Whether a server is named; without one an embedded server is started."""
     return bool(os.environ.get("PREFECT_API_URL"))
+
+
+def _take_kept_password(home: Path) -> None:
+    with suppress(OSError):  # another user's, or a server without
+        os.environ.setdefault(_KEY, (home / auth.FILE).read_text(encoding="utf-8").strip())

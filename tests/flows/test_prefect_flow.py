@@ -6,48 +6,18 @@ Each run is a process of its own, as the command line starts it; one server serv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 import pytest
 
 from flows.orchestration import database
-from flows.orchestration.settings import DEFAULTS
-from tests.builders_flows import PYTHON, ROOT, is_alive, python_environment, until
+from tests.builders_flows import PYTHON, ROOT, is_alive, until
+from tests.prefect_server import ask, plain_environment
 
 pytestmark = pytest.mark.prefect
 STEPS = ["first", "last", "left", "right"]
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running server on loopback; its API address."""
-    home = tmp_path_factory.mktemp("prefect")
-    database.provide(home)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [PYTHON, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port"]
-    process = subprocess.Popen(
-        [*command, str(port)],
-        env=_environment(PREFECT_HOME=str(home)),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}/api"
-    try:
-        until(lambda: process.poll() is not None or _answers(f"{address}/health"), seconds=120)
-        assert process.poll() is None, "the server did not start"
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
 
 
 def test_the_embedded_server_needs_nothing_and_says_nothing(tmp_path: Path) -> None:
@@ -136,16 +106,10 @@ def test_without_a_template_a_home_stays_as_it_is(
     assert not (tmp_path / "home").exists()
 
 
-def _environment(**own: str) -> dict[str, str]:
-    inherited = {k: v for k, v in python_environment().items() if not k.startswith("PREFECT_")}
-    return {**inherited, **DEFAULTS, **own}
-
-
 def _start(folder: Path, action: str, **own: str) -> "subprocess.Popen[str]":
-    environment = {k: v for k, v in _environment(**own).items() if k not in DEFAULTS}
     return subprocess.Popen(
         [PYTHON, "-m", "tests.run_prefect_plan", str(folder), action],
-        env=environment,
+        env=plain_environment(**own),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -173,26 +137,8 @@ def _servers_of(pid: int) -> list[int]:
     ]
 
 
-def _answers(address: str) -> bool:
-    try:
-        with urlopen(address, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
-
-
-def _ask(server: str, what: str, question: object) -> list[dict[str, object]]:
-    request = Request(
-        f"{server}/{what}/filter",
-        data=json.dumps(question).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urlopen(request, timeout=20) as answer:
-        return json.load(answer)
-
-
 def _flow_state(server: str, run: str) -> object:
-    runs = _ask(server, "flow_runs", {"flow_runs": {"name": {"any_": [run]}}})
+    runs = ask(server, "flow_runs", {"flow_runs": {"name": {"any_": [run]}}})
     assert len(runs) == 1
     return runs[0]["state_name"]
 
@@ -204,7 +150,7 @@ def _task_states(server: str, run: str) -> dict[str, object]:
 
     def states() -> dict[str, object]:
         return {
-            str(each["name"]): each["state_name"] for each in _ask(server, "task_runs", question)
+            str(each["name"]): each["state_name"] for each in ask(server, "task_runs", question)
         }
 
     until(lambda: len(states()) >= 3 and all(state in ended for state in states().values()))
