@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -39,6 +39,8 @@ class Request:
     halvings:       how often the batch was halved for want of memory
     seconds_before: spent on the same work by earlier attempts
     watch_parent:   end the whole process group when standard input ends
+    scale:          values of a `flows.scale.Scale`; empty for one process
+    attempt:        number of this try at the step
     """
 
     stage: str
@@ -50,6 +52,8 @@ class Request:
     halvings: int = 0
     seconds_before: float = 0.0
     watch_parent: bool = True
+    scale: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 1
 
 
 class LineHandler(logging.Handler):

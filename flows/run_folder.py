@@ -5,6 +5,7 @@ config.yaml                    resolved configuration
 <step>-<fingerprint12>/        what a step made, DONE.json last
 state/<step>.json              what is known of its latest attempt, for `status`
 logs/<step>-<fingerprint12>.jsonl
+attempts/<step>-<fingerprint12>.jsonl   how each try ended
 steps.json                     step -> its folder, as the latest start saw them
 report.html, metrics.json      copies of the report step's
 """
@@ -98,6 +99,10 @@ class RunFolder:
     def log(self, step: str, fingerprint: str) -> Path:
         """Log of a step, one JSON object a line."""
         return self.path / "logs" / f"{step}-{fingerprint[:12]}.jsonl"
+
+    def attempts(self, step: str, fingerprint: str) -> Path:
+        """How its tries ended, one JSON object a line (`flows.attempts`)."""
+        return self.path / "attempts" / f"{step}-{fingerprint[:12]}.jsonl"
 
     def request(self, step: str) -> Path:
         """What the child of a step is asked to do."""

@@ -42,13 +42,16 @@ ALREADY_DONE = "already done"
 class StepEvent:
     """Something a watcher may want to show.
 
-    kind: "started", "progress", "done", "already done", "retry", "failed" or "stopped"
+    kind:  "started", "progress", "log" (a line of the child's log), "waiting" (for a free device),
+           "done", "already done", "retry", "failed" or "stopped"
+    level: of a "log" event, a name of `logging`
     """
 
     step: str
     kind: str
     message: str = ""
     report: ProgressReport | None = None
+    level: str = "INFO"
 
 
 Tell = Callable[[StepEvent], None]
