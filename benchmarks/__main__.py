@@ -1,4 +1,8 @@
-"""Lists and runs the benchmarks: python -m benchmarks [NAME ...] [--json FILE]."""
+"""Lists and runs the benchmarks: python -m benchmarks [NAME ...] [--json FILE].
+
+A module measures figures (`measure() -> list[Figure]`), or shows something in a way of its own
+(`main(arguments) -> exit status`), with arguments of its own: python -m benchmarks faults --help.
+"""
 
 import argparse
 import importlib
@@ -13,13 +17,17 @@ from benchmarks.figure import Figure, machine
 
 
 def names() -> list[str]:
-    """Every module of this folder that measures something."""
-    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+    """Every module of this folder that measures or shows something."""
+    found = (each.name for each in pkgutil.iter_modules(benchmarks.__path__) if not each.ispkg)
     return sorted(name for name in found if name not in ("__main__", "figure"))
 
 
 def main() -> int:
     """Run the named benchmarks; without a name say which there are."""
+    if len(sys.argv) > 1 and sys.argv[1] in names():
+        module = importlib.import_module(f"benchmarks.{sys.argv[1]}")
+        if hasattr(module, "main"):
+            return int(module.main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*", help="which to run; none: list them")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
