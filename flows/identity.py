@@ -6,30 +6,20 @@ No clocks, no places: the same work elsewhere and later has the same fingerprint
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from stat import S_ISREG
 from types import ModuleType
 from typing import Any
 
-from flows.errors import ConfigError, PlanError
+from flows.digests import DigestBook
+from flows.errors import PlanError
 from flows.plan import Plan, Step, source_of
 from flows.run_folder import RunFolder
-from storage.artifacts import (
-    Done,
-    atomic_write_json,
-    files_below,
-    fingerprint,
-    read_done,
-    sha256_of,
-)
-from storage.errors import MissingFileError
+from storage.artifacts import Done, fingerprint, read_done
 
 IDENTITY = "identity.json"
 """In each step's folder: what its fingerprint was made of, so that `plan` can say what changed."""
@@ -58,73 +48,6 @@ class PreparedStep:
     def is_done(self) -> bool:
         """Whether there is nothing left to do."""
         return self.done is not None
-
-
-class DigestBook:
-    """Content hashes of outside files; a file of known size and time is not read again.
-
-    Without it every start would read every photo. The times only decide whether to read, they
-    are no part of a fingerprint.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, list[int | str]] = {}
-        self._changed = False
-        with suppress(OSError, ValueError):
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(known, dict):
-                self._known = known
-
-    def digest(self, path: Path, key: str) -> str:
-        """SHA-256 of a file, or of a folder's names and files below it.
-
-        Args:
-            path: file or folder.
-            key: configuration key that names it, for the error.
-
-        Raises:
-            MissingFileError: Nothing is there.
-            ConfigError: It is there and cannot be read.
-        """
-        try:
-            if path.is_dir():
-                return self._folder(path)
-            if path.exists():
-                return self._file(path)
-        except PermissionError as error:
-            raise ConfigError(f"{error.filename}: permission denied ({key})") from error
-        raise MissingFileError(f"{path}: no such file or folder ({key})")
-
-    def save(self) -> None:
-        """Keep what was learned for the next start, where there is a run folder to keep it in."""
-        if self._changed and self._path.parent.is_dir():
-            atomic_write_json(self._path, self._known)
-            self._changed = False
-
-    def _folder(self, folder: Path) -> str:
-        whole = sha256()
-        for path in files_below(folder):
-            name = os.fsencode(path.relative_to(folder).as_posix())
-            whole.update(name + f"\0{self._file(path)}\n".encode())
-        return whole.hexdigest()
-
-    def _file(self, path: Path) -> str:
-        try:
-            status = path.stat()
-            if not S_ISREG(status.st_mode):
-                return "unreadable"  # a pipe would be waited on for ever
-            # a name that is not UTF-8 is written down escaped
-            key = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-            entry = self._known.get(key)
-            if entry is not None and entry[:2] == [status.st_size, status.st_mtime_ns]:
-                return str(entry[2])
-            digest = sha256_of(path)
-        except OSError:
-            return "unreadable"  # the stage that reads it quarantines it
-        self._known[key] = [status.st_size, status.st_mtime_ns, digest]
-        self._changed = True
-        return digest
 
 
 def stage_module(stage: str) -> ModuleType:
@@ -164,6 +87,13 @@ def prepare(plan: Plan, run: RunFolder, book: DigestBook) -> dict[str, PreparedS
 def config_as_json(config: object, *, key: str = "") -> object:
     """A config as plain JSON values; paths become text."""
     return _plain(config, key, {})
+
+
+def outside_paths(config: object) -> dict[str, Path]:
+    """Files and folders that a config names, by their dotted keys."""
+    paths: dict[str, Path] = {}
+    _plain(config, "", paths)
+    return paths
 
 
 def _prepare_step(

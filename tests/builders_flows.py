@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows.identity import DigestBook, prepare
+from flows.digests import DigestBook
+from flows.identity import prepare
 from flows.limits import StageLimits
 from flows.plan import Plan, Step
 from flows.run_folder import RunFolder

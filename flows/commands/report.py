@@ -6,9 +6,10 @@ from typing import IO
 
 from flows.commands.run import REPORT_STEP, publish
 from flows.config import read_config
+from flows.digests import DigestBook
 from flows.display import Display
 from flows.errors import FlowError
-from flows.identity import DigestBook, prepare
+from flows.identity import prepare
 from flows.pipeline import plan_of
 from flows.run_folder import RunFolder, locked
 from flows.schedule import Execution

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from flows.config import RunConfig, as_yaml
+from flows.digests import DigestBook
 from flows.display import Display
-from flows.identity import DigestBook, PreparedStep, prepare
+from flows.identity import PreparedStep, prepare
 from flows.pipeline import plan_of
 from flows.plan import Plan
 from flows.run_folder import RunFolder, locked

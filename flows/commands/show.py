@@ -4,8 +4,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from flows.digests import DigestBook
 from flows.errors import FlowError
-from flows.identity import DigestBook, prepare
+from flows.identity import prepare
 from flows.plan import Plan
 from flows.progress import clock
 from flows.report.metrics_file import read_metrics

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fake_stage
+from flows.digests import DigestBook
 from flows.errors import PlanError
-from flows.identity import DigestBook
 from flows.plan import Plan, source_of
 from storage.errors import MissingFileError
 from tests.builders_flows import make_execution, make_step
@@ -140,13 +140,12 @@ def test_outside_files_count_by_content_not_by_place(tmp_path: Path) -> None:
 
 
 def test_a_folder_counts_with_names_and_contents(tmp_path: Path) -> None:
-    book = DigestBook(tmp_path / "book.json")
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"1")
-    first = book.digest(photos, "photos")
+    first = DigestBook(tmp_path / "book.json").digest(photos, "photos")
     (photos / "a.jpg").rename(photos / "b.jpg")
-    assert book.digest(photos, "photos") != first
+    assert DigestBook(tmp_path / "book.json").digest(photos, "photos") != first
 
 
 def test_a_folder_counts_whatever_lies_in_it(tmp_path: Path) -> None:
