@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import RunConfig
-from flows.digests import DigestBook, listings_of, read_listing
+from flows.digests import DigestBook, changed_files, listings_of, read_listing
 from flows.identity import config_as_json, outside_paths
 from flows.pipeline import plan_of
 from flows.plan import Plan, Step
@@ -171,19 +171,6 @@ def difference(old: DatasetDigest | None, new: DatasetDigest) -> DatasetDifferen
         others=_changed_keys(old.others, new.others),
         unlisted=tuple(unlisted),
     )
-
-
-def changed_files(
-    old: Mapping[str, str] | None, new: Mapping[str, str] | None
-) -> dict[str, list[str]] | None:
-    """Names of files that came, went or changed, in order; None where one side is not known."""
-    if old is None or new is None:
-        return None
-    return {
-        "added": sorted(new.keys() - old.keys()),
-        "removed": sorted(old.keys() - new.keys()),
-        "changed": sorted(name for name in old.keys() & new.keys() if old[name] != new[name]),
-    }
 
 
 def _held(digest: DatasetDigest, number: str) -> Mapping[str, str] | None:

@@ -208,6 +208,19 @@ def read_listing(shelf: Path, digest: str) -> Listing | None:
     return None
 
 
+def changed_files(
+    old: Mapping[str, str] | None, new: Mapping[str, str] | None
+) -> dict[str, list[str]] | None:
+    """Names of files that came, went or changed, in order; None where one side is not known."""
+    if old is None or new is None:
+        return None
+    return {
+        "added": sorted(new.keys() - old.keys()),
+        "removed": sorted(old.keys() - new.keys()),
+        "changed": sorted(name for name in old.keys() & new.keys() if old[name] != new[name]),
+    }
+
+
 def _parsed(text: bytes) -> dict[str, str]:
     """Names may hold line ends, digests cannot; so a digest ends at its first one."""
     first, *rest = os.fsdecode(text).split("\0")

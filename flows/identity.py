@@ -6,9 +6,11 @@ No clocks, no places: the same work elsewhere and later has the same fingerprint
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
+from glob import escape as glob_escape
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -18,8 +20,9 @@ from typing import Any
 from flows.digests import DigestBook
 from flows.errors import PlanError
 from flows.plan import Plan, Step, source_of
+from flows.reasons import reasons
 from flows.run_folder import RunFolder
-from storage.artifacts import Done, fingerprint, read_done
+from storage.artifacts import DONE_NAME, Done, fingerprint, read_done
 
 IDENTITY = "identity.json"
 """In each step's folder: what its fingerprint was made of, so that `plan` can say what changed."""
@@ -32,7 +35,7 @@ class PreparedStep:
     inputs:  input name -> folder or file; a mapping for `group:name` inputs
     outputs: output name -> folder or file inside `folder`
     done:    the done-mark, where the step is finished
-    why:     why it will run, or that it is done
+    reasons: why it will run, in words; empty where it is done
     """
 
     step: Step
@@ -42,7 +45,12 @@ class PreparedStep:
     outputs: Mapping[str, Path]
     identity: Mapping[str, object]
     done: Done | None
-    why: str
+    reasons: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """Why it will run, or that it is done, on one line."""
+        return "; ".join(self.reasons) or "done"
 
     @property
     def is_done(self) -> bool:
@@ -137,6 +145,9 @@ def _prepare_step(
     done = read_done(folder) if folder.is_dir() else None
     if done is not None and done.fingerprint != mark:
         done = None
+    reuses = reused_input(step)
+    if reuses and done is None and (earlier := _earlier(step, folder, run, identity)) is not None:
+        inputs[reuses] = earlier
     return PreparedStep(
         step=step,
         fingerprint=mark,
@@ -145,7 +156,7 @@ def _prepare_step(
         outputs=_outputs(module, folder),
         identity=identity,
         done=done,
-        why="done" if done is not None else _why(step.name, folder, run, identity),
+        reasons=() if done is not None else _reasons(step, plan, folder, run, identity, book),
     )
 
 
@@ -175,40 +186,59 @@ def _taken(
     return place, mark
 
 
-def _why(step: str, folder: Path, run: RunFolder, identity: Mapping[str, object]) -> str:
-    """Why a step will run, compared with the newest other folder of the same step."""
+def _reasons(
+    step: Step,
+    plan: Plan,
+    folder: Path,
+    run: RunFolder,
+    identity: Mapping[str, object],
+    book: DigestBook,
+) -> tuple[str, ...]:
+    """Why a step will run, compared with what the step made latest."""
     if folder.is_dir() and any(folder.iterdir()):
-        return "was interrupted: goes on where it stopped"
-    others = sorted(
-        (path for path in run.path.glob(f"{step}-*/{IDENTITY}") if path.parent != folder),
-        key=lambda path: path.stat().st_mtime,
-    )
-    others = [path for path in others if len(path.parent.name) == len(step) + 13]
+        return ("was interrupted: goes on where it stopped",)
+    others = [path for path in step_folders(run, step.name) if path != folder]
     if not others:
-        return "never ran"
-    with suppress(OSError, ValueError):
-        earlier = json.loads(others[-1].read_text(encoding="utf-8"))
-        changes = list(_changes(earlier, json.loads(json.dumps(identity)), ""))
-        if changes:
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            return f"changed: {', '.join(changes[:3])}{more}"
-    return "changed"
+        return ("never ran",)
+    sources = {
+        name: source_of(reference, plan.names).step
+        for name, reference in step.inputs.items()
+        if isinstance(reference, str)
+    }
+    with suppress(OSError, ValueError, AttributeError):
+        latest = max(others, key=lambda path: (path / IDENTITY).stat().st_mtime_ns)
+        earlier = json.loads((latest / IDENTITY).read_text(encoding="utf-8"))
+        present = json.loads(json.dumps(identity))
+        if found := reasons(earlier, present, sources, book.listing):
+            return tuple(found)
+    return ("changed",)
 
 
-def _changes(old: object, new: object, key: str) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({*old, *new}):
-            yield from _changes(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-    elif old != new:
-        if key.startswith(("inputs.", "outside.")):
-            yield key.replace(".", " ", 1)
-        else:
-            yield f"{key} {_short(old)} -> {_short(new)}"
+def step_folders(run: RunFolder, step: str) -> list[Path]:
+    """Folders of a step, of whatever fingerprint."""
+    name = re.compile(re.escape(step) + "-[0-9a-f]{12}")
+    return sorted(
+        path for path in run.path.glob(f"{glob_escape(step)}-*") if name.fullmatch(path.name)
+    )
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def reused_input(step: Step) -> str:
+    """The input through which a stage takes its own earlier artifact; "" where it takes none."""
+    return str(getattr(stage_module(step.stage), "REUSES", ""))
+
+
+def _earlier(
+    step: Step, folder: Path, run: RunFolder, identity: Mapping[str, object]
+) -> Path | None:
+    """The newest finished artifact of the same step, version and config, made of other inputs."""
+    found: list[tuple[int, Path]] = []
+    for other in step_folders(run, step.name):
+        with suppress(OSError, ValueError, AttributeError):
+            known = json.loads((other / IDENTITY).read_text(encoding="utf-8"))
+            same = all(known.get(key) == identity[key] for key in ("stage", "version", "config"))
+            if other != folder and same and read_done(other) is not None:
+                found.append(((other / DONE_NAME).stat().st_mtime_ns, other))
+    return max(found)[1] if found else None
 
 
 def _mapping(value: Path | Mapping[str, Path] | None) -> Mapping[str, Path]:

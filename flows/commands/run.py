@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import IO
 
 from flows.config import RunConfig, as_yaml
+from flows.dataset import digest_of_plan, write_digest
 from flows.digests import DigestBook
 from flows.display import Display
+from flows.history import record
 from flows.identity import PreparedStep, prepare
 from flows.pipeline import plan_of
 from flows.plan import Plan
+from flows.report.metrics_file import read_metrics
 from flows.run_folder import RunFolder, locked
 from flows.runner import ALREADY_DONE, StepEvent, StepResult, Tell
 from flows.schedule import Execution, run_plan
 from storage.artifacts import atomic_write_bytes, atomic_write_text
 
 REPORT_STEP = "report"
-PUBLISHED = ("report.html", "metrics.json")
+METRICS = "metrics.json"
+PUBLISHED = ("report.html", METRICS)
 """What is copied from the report's step to the top of the run folder."""
 
 
@@ -66,7 +70,9 @@ def run_prepared(
     """The same for a plan of one's own, with the configuration that goes with it."""
     folder = RunFolder(out)
     with locked(folder):
-        prepared = prepare(plan, folder, DigestBook(folder.digests))
+        book = DigestBook(folder.digests)
+        prepared = prepare(plan, folder, book)
+        data = digest_of_plan(plan, folder, book)
         _save(folder.config, as_yaml(config))
         folders = {name: prepared[name].folder.name for name in plan.names}
         _save(folder.steps, json.dumps(folders, indent=1) + "\n")
@@ -82,8 +88,10 @@ def run_prepared(
                     stop=threading.Event(),
                 )
                 results = _executed(execution, with_prefect=with_prefect)
+        write_digest(folder, data)
         if REPORT_STEP in prepared:
             publish(prepared[REPORT_STEP].folder, out)
+            record(folder, as_yaml(config), folders, read_metrics(out / METRICS))
     return Finished(run=folder, results=results, folders=folders)
 
 

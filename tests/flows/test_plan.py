@@ -174,7 +174,7 @@ def test_the_plan_says_why_a_step_will_run(tmp_path: Path, monkeypatch: pytest.M
     assert first.prepared["a"].why == "never ran"
     first.run_step("a")
     changed = make_execution(tmp_path, [make_step("a", text="y")])
-    assert changed.prepared["a"].why == 'changed: config.text "x" -> "y"'
+    assert changed.prepared["a"].why == 'config.text "x" -> "y"'
     changed.prepared["a"].folder.mkdir()
     (changed.prepared["a"].folder / "checkpoint").touch()
     assert make_execution(tmp_path, [make_step("a", text="y")]).prepared["a"].why == (
