@@ -19,6 +19,10 @@ Key = tuple[str | int, ...]
 """Where a value stands: names of mappings, positions in lists."""
 
 
+MAX_VALUES = 100_000
+"""More of them are no configuration."""
+
+
 @dataclass(slots=True)
 class Tree:
     """A configuration before it has types.
@@ -113,7 +117,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> Tree:
 def _parse(text: str, path: Path) -> Tree:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            _size(node, {})
         values = yaml.safe_load(text)
+    except (RecursionError, OverflowError):
+        raise ConfigError(f"{path}: nested too deeply, or multiplied by aliases") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -128,6 +136,23 @@ def _parse(text: str, path: Path) -> Tree:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return tree
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Number of values below a node when every `*alias` is written out.
+
+    Raises:
+        OverflowError: A few lines of aliases make more of them than a configuration ever has, or
+            one that contains itself.
+    """
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES  # met again before it is known: inside itself
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for each in below for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    if known[id(node)] >= MAX_VALUES:
+        raise OverflowError
+    return known[id(node)]
 
 
 def _apart(value: Any) -> Any:

@@ -53,8 +53,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PARTIAL_SUFFIX}")
     try:
+        mode = _begin(partial, path)
         yield partial
         with open(partial, "rb") as stream:
+            if os.fstat(stream.fileno()).st_mode != mode:  # safetensors: for the owner alone
+                os.fchmod(stream.fileno(), mode & 0o777)
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except BaseException:
@@ -62,6 +65,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink()
         raise
     _fsync_folder(path.parent)
+
+
+def _begin(partial: Path, path: Path) -> int:
+    """Make the file empty; its mode is what the user's umask makes of a new one."""
+    try:
+        partial.touch()
+        return partial.stat().st_mode
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:
@@ -208,12 +220,19 @@ def read_done(folder: Path) -> Done | None:
                 for name, entry in mark["files"].items()
             },
         )
+        if not all(is_inside(name) for name in done.files):
+            return None
         sizes = {name: (folder / name).stat().st_size for name in done.files}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if any(sizes[name] != entry.size for name, entry in done.files.items()):
         return None
     return done
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative name, read from a file, stays below the folder it is meant for."""
+    return bool(name) and not name.startswith("/") and ".." not in name.split("/")
 
 
 def damaged_files(folder: Path, done: Done) -> list[str]:

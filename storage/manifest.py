@@ -51,6 +51,11 @@ def shard_name(kind: str, number: int) -> str:
     return f"{kind}-{number:05d}.parquet"
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name from a manifest is that of a file in the manifest's folder."""
+    return bool(name) and "/" not in name and not name.startswith(".")
+
+
 def entry_of(place: Place, name: str, rows: int) -> ShardEntry:
     """The manifest line of a shard as it lies in the place."""
     return ShardEntry(file=name, rows=rows, size=place.size(name), sha256=place.sha256(name))
@@ -112,6 +117,9 @@ def read_manifest(place: Place, kind: str) -> Manifest:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError(f"{where}: not a manifest ({error}); run the step again") from error
+    outside = [shard.file for shard in manifest.shards if not is_file_name(shard.file)]
+    if outside:
+        raise DamagedFileError(f"{where}: {outside[0]!r} is no file of this folder")
     if version != SCHEMA_VERSION:
         raise DamagedFileError(
             f"{where}: schema version {version}, this program reads {SCHEMA_VERSION}"

@@ -1,7 +1,7 @@
 """Does Prefect's server answer, with this environment's password? A container's health check.
 
-`python -m flows.orchestration.reachable` ends with 0, or with one line and 1; no Prefect is imported,
-so that it costs a tenth of a second.
+`python -m flows.orchestration.reachable` ends with 0, or with one line and 1. It imports no
+Prefect, so a check costs a tenth of a second.
 """
 
 import base64
