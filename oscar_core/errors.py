@@ -31,3 +31,7 @@ class TaskError(OscarCoreError):
 
 class TrainingError(OscarCoreError):
     """A training cannot go on: the loss is not finite, or a checkpoint does not fit."""
+
+
+class TrainingStoppedError(OscarCoreError):
+    """A training was asked to stop; its checkpoint holds all it learned."""

@@ -5,6 +5,7 @@ model.safetensors   model.json   vocab.txt   answers.json
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ WEIGHTS, SETTINGS, VOCABULARY, ANSWERS = (
     "answers.json",
 )
 _VERSION = 1
+_ANSWERING = "classifier."
+"""Head with an output an answer (`oscar_core.models.ClassifierModel`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,36 @@ def read_model(folder: Path) -> StoredModel:
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise WeightsError(f"{folder}: no model can be read from it ({error})") from error
+
+
+def with_answers(
+    weights: Mapping[str, Tensor],
+    model: nn.Module,
+    before: Sequence[str],
+    after: Sequence[str],
+) -> dict[str, Tensor]:
+    """Weights of a classifier, turned to other answers.
+
+    The last layer has a row an answer; rows follow their answers by text, and an answer that is
+    new keeps the row that the model drew for it.
+
+    Args:
+        weights: Of a model with the answers `before`.
+        model: With the answers `after`, freshly drawn.
+        before: Answers in the order of the outputs.
+        after: Likewise.
+    """
+    place = {answer: number for number, answer in enumerate(before)}
+    known = [(new, place[answer]) for new, answer in enumerate(after) if answer in place]
+    rows, old_rows = [new for new, _ in known], [old for _, old in known]
+    turned = dict(weights)
+    drawn = [(name, each) for name, each in model.named_parameters() if name.startswith(_ANSWERING)]
+    for name, parameter in drawn[-2:]:  # weight and bias of the last layer
+        if name in weights and len(weights[name]) == len(before):
+            value = parameter.detach().clone()
+            value[rows] = weights[name][old_rows]
+            turned[name] = value
+    return turned
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """Trains, predicts and scores any task: what the stages of the flow call."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -12,7 +14,13 @@ from torch import nn
 from oscar_core.config import EncoderSettings, OscarConfig
 from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import WeightsError
-from oscar_core.model_folder import StoredModel, copy_weights, read_model, write_model
+from oscar_core.model_folder import (
+    StoredModel,
+    copy_weights,
+    read_model,
+    with_answers,
+    write_model,
+)
 from oscar_core.regions import region_inputs
 from oscar_core.task import Knowledge, Scores, Task, load_task
 from oscar_core.tokens import Tokenizer, build_vocabulary, read_vocabulary
@@ -21,12 +29,14 @@ from oscar_core.training.config import TrainingConfig
 from oscar_core.training.loop import Lesson, StepReport, TrainSummary, train
 from oscar_core.training.seeds import seed_weights
 from oscar_core.training.standardise import fold, measure_spread, standardise
+from oscar_core.training.together import join
 from storage.library import Library
 
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints beside the model folder; gone when the training is done."""
 
 _ENCODER = "encoder."
+_LOG = logging.getLogger(__name__)
 
 
 def train_task(
@@ -41,8 +51,11 @@ def train_task(
     folder: Path,
     losses: Path,
     on_step: Callable[[StepReport], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainSummary:
     """Train a model and write its folder; goes on from the last checkpoint.
+
+    Under torchrun all processes call it alike; one on each machine writes.
 
     Args:
         task: Name of a folder of `oscar_core.tasks`.
@@ -51,15 +64,16 @@ def train_task(
         training: How long and how fast.
         library: Regions, tags and annotations.
         vocabulary: A BERT vocabulary; None keeps that of `start`, or builds one from the texts.
-        start: Model folder whose weights are taken over; heads it lacks start anew.
+        start: Model folder whose weights are taken over; heads and answers it lacks start anew.
         folder: Becomes the model folder.
         losses: Becomes `losses.jsonl`.
         on_step: Told after every update.
+        should_stop: Asked after every update; True saves a checkpoint and ends.
 
     Raises:
         TaskError: Unknown task, nothing to learn.
         WeightsError: `start` does not fit.
-        TrainingError: See `oscar_core.training.loop.train`.
+        TrainingError, TrainingStoppedError: See `oscar_core.training.loop.train`.
     """
     chosen = load_task(task)
     before = read_model(start) if start is not None else None
@@ -72,7 +86,7 @@ def train_task(
     seed_weights(training.seed)
     model = chosen.build_model(settings, knowledge, sizes)
     if before is not None:
-        _take_over(model, before)
+        _take_over(model, before, knowledge)
     if training.standardise_regions:
         _standardise(model, library, is_new=before is None)
     checkpoints = folder.parent / CHECKPOINTS
@@ -84,21 +98,29 @@ def train_task(
         phases=chosen.phases(settings, examples),
         identity=_identity(chosen.name, settings, training, sizes, knowledge, len(examples), start),
     )
+    together = join()
     summary = train(
-        lesson, training, model, checkpoints=checkpoints, losses=losses, on_step=on_step
+        lesson,
+        training,
+        model,
+        together,
+        checkpoints=checkpoints,
+        losses=losses,
+        on_step=on_step,
+        should_stop=should_stop,
     )
-    fold(_encoder(model))
-    write_model(
-        folder,
-        task=chosen.name,
-        config=settings,
-        encoder=sizes,
-        knowledge=knowledge,
-        model=model,
-    )
-    remove_checkpoints(checkpoints)
-    if checkpoints.is_dir() and not any(checkpoints.iterdir()):
-        checkpoints.rmdir()
+    if together.writes:
+        fold(_encoder(model))
+        write_model(
+            folder,
+            task=chosen.name,
+            config=settings,
+            encoder=sizes,
+            knowledge=knowledge,
+            model=model,
+        )
+        remove_checkpoints(checkpoints)
+    together.part()
     return summary
 
 
@@ -121,8 +143,8 @@ def predict_task(
         TaskError: Nothing to predict.
     """
     stored = read_model(model)
-    task, built = load_task(stored.task), stored.build()
-    device = next(built.parameters()).device
+    device = _fastest_device()
+    task, built = load_task(stored.task), stored.build().to(device)
     examples = task.examples(stored.config, library, split)
     predictions: list[Any] = []
     for start in range(0, len(examples), task.predict_batch_size):
@@ -179,12 +201,27 @@ def _sizes(
     return before.encoder
 
 
-def _take_over(model: nn.Module, before: StoredModel) -> None:
-    """Weights of an earlier training; only heads may be new."""
-    new = copy_weights(model, before.weights)
+def _take_over(model: nn.Module, before: StoredModel, knowledge: Knowledge) -> None:
+    """Weights of an earlier training; only heads, and answers it did not know, may be new."""
+    weights = before.weights
+    if before.knowledge.answers and before.knowledge.answers != knowledge.answers:
+        weights = with_answers(weights, model, before.knowledge.answers, knowledge.answers)
+        known = len(set(knowledge.answers) & set(before.knowledge.answers))
+        _LOG.info(
+            "answers: %d go on from the earlier model, %d are new, %d of its are asked no more",
+            known,
+            len(knowledge.answers) - known,
+            len(before.knowledge.answers) - known,
+        )
+    new = copy_weights(model, weights)
     missing = [name for name in new if name.startswith(_ENCODER)]
     if missing:
         raise WeightsError(f"the model to start from lacks tensor {missing[0]!r}")
+
+
+def _fastest_device() -> torch.device:
+    """An accelerator where there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def _standardise(model: nn.Module, library: Library, *, is_new: bool) -> None:
@@ -207,7 +244,9 @@ def _identity(
     start: Path | None,
 ) -> str:
     """Of everything that decides how the training goes; checkpoints name it."""
-    parts = [task, repr(settings), repr(training), repr(sizes), str(num_examples)]
+    # how a batch is cut, and how often a checkpoint is written, changes nothing that is learned
+    learned = repr(replace(training, accumulation=1, checkpoint_every=0))
+    parts = [task, repr(settings), learned, repr(sizes), str(num_examples)]
     whole = sha256("\n".join(chain(parts, knowledge.answers)).encode())
     whole.update("\n".join(knowledge.tokenizer.vocabulary).encode())
     if start is not None:

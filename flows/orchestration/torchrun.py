@@ -24,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     threading.Thread(target=_end_with_runner, name="parent-watch", daemon=True).start()
-    options = run.parse_args(list(arguments))
+    options = run.parse_args(list(arguments))  # type: ignore[no-untyped-call]  # torch's
     folder = exits_folder(Path(arguments[-1]))
     forget_exits(folder)
     _share_threads(int(options.nproc_per_node))
     try:
-        run.run(options)
+        run.run(options)  # type: ignore[no-untyped-call]  # torch's
     except SignalException:
         return ExitStatus.CANCELLED
     except ChildFailedError as error:

@@ -4,10 +4,11 @@ Goes on from its last checkpoint when it was interrupted; checkpoints are remove
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.child_scale import should_stop
 from flows.progress import SILENT, Progress
 from flows.task_settings import typed_settings
 from oscar_core.config import EncoderSettings
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from oscar_core.training.loop import StepReport
 
 VERSION = 1
+USES_DEVICE = True
+SPREADS = {"torchrun": ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +67,19 @@ class Summary:
     resumed_at: int
 
 
+def shrunk(config: Config, halvings: int) -> Config:
+    """Half the memory each time and the same effective batch: its parts are halved."""
+    training = config.training
+    parts = min(training.batch_size, training.accumulation * 2**halvings)
+    return replace(config, training=replace(training, accumulation=parts))
+
+
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
-    """Train, or go on training."""
+    """Train, or go on training; when asked to stop, save a checkpoint first.
+
+    Raises:
+        TrainingStoppedError: It was asked to stop.
+    """
     from oscar_core.run import train_task
     from storage.library import open_library
 
@@ -84,6 +98,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         folder=outputs.model,
         losses=outputs.losses,
         on_step=tell,
+        should_stop=should_stop,
     )
     return Summary(
         num_in=summary.num_examples,

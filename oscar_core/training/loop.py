@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
-from oscar_core.errors import TrainingError
+from oscar_core.errors import TrainingError, TrainingStoppedError
 from oscar_core.task import Knowledge, Phase, Task
 from oscar_core.training.checkpoints import Place, load_checkpoint, save_checkpoint
 from oscar_core.training.config import TrainingConfig
@@ -20,6 +19,7 @@ from oscar_core.training.optimiser import PublishedAdamW, build_optimiser
 from oscar_core.training.order import Drawn, Order
 from oscar_core.training.schedule import rate_factor
 from oscar_core.training.seeds import example_generator, seed_dropout
+from oscar_core.training.together import Together, merged
 from storage.artifacts import atomic_write_text
 
 _PROBE_SEED = 0x9E3779B9
@@ -100,49 +100,61 @@ def train(
     lesson: Lesson,
     training: TrainingConfig,
     model: nn.Module,
+    together: Together,
     *,
     checkpoints: Path,
     losses: Path,
     on_step: Callable[[StepReport], None],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainSummary:
     """Train a model in place, from its last checkpoint if there is one.
 
     An interrupted and resumed training ends with bitwise the same weights as an unbroken one
-    (same machine and threads): order, dice and dropout follow from seed and place alone.
+    (same machine, threads and number of processes): order, dice and dropout follow from seed and
+    place alone.
 
     Raises:
         TrainingError: The loss is not finite, or a checkpoint does not fit.
+        TrainingStoppedError: `should_stop` said so; a checkpoint was written.
     """
     started = time.monotonic()
-    accelerator = Accelerator()
-    model.to(accelerator.device)
+    model.to(together.device)
     optimiser = build_optimiser(model, training)
-    at = load_checkpoint(checkpoints, model, optimiser, lesson.identity)
+    at = Place(identity=lesson.identity)
+    if together.writes:
+        at = load_checkpoint(checkpoints, model, optimiser, lesson.identity)
+    at = together.share_beginning(model, optimiser, at)
     resumed_at = at.step
     log = LossLog(losses)
-    log.keep_until(at.step)
-    stepper = accelerator.prepare(optimiser)
+    if together.writes:
+        log.keep_until(at.step)
+    stepper = together.accelerator.prepare(optimiser)
     num_steps = training.num_steps(len(lesson.examples))
     order = Order(lesson.phases, batch_size=training.batch_size, seed=training.seed)
     while at.step < num_steps:
-        at = _enter_phase(lesson, training, model, at)
+        at = _enter_phase(lesson, training, model, together, at)
         phase = lesson.phases[at.phase]
         rate = training.learning_rate * rate_factor(training, at.step, num_steps)
         for group in stepper.param_groups:
             group["lr"] = rate
-        seed_dropout(training.seed, at.step, accelerator.process_index)
+        seed_dropout(training.seed, at.step, together.number)
         drawn = order.batch(at.phase, at.step - at.phase_start)
-        values = _update(lesson, training, accelerator, model, stepper, drawn, at.step + 1)
+        share = _update(lesson, training, together, model, stepper, drawn, at.step + 1)
         at = replace(at, step=at.step + 1)
-        report = StepReport(step=at.step, num_steps=num_steps, phase=phase.name, losses=values)
+        told = together.exchange({"losses": share, "stops": should_stop()})
+        values = merged([each["losses"] for each in told])
         if not math.isfinite(values["total"]):
             raise TrainingError(f"update {at.step}: the loss is {values['total']}; lower the rate")
-        if accelerator.is_main_process:
+        is_stopped = at.step < num_steps and any(each["stops"] for each in told)
+        if together.writes:
+            report = StepReport(step=at.step, num_steps=num_steps, phase=phase.name, losses=values)
             log.add(report)
             on_step(report)
             is_due = training.checkpoint_every and at.step % training.checkpoint_every == 0
-            if is_due and at.step < num_steps:
+            if is_stopped or (is_due and at.step < num_steps):
                 save_checkpoint(checkpoints, model, optimiser, at)
+        if is_stopped:
+            raise TrainingStoppedError(f"stopped after update {at.step} of {num_steps}")
     return TrainSummary(
         num_steps=num_steps,
         num_examples=len(lesson.examples),
@@ -156,42 +168,46 @@ def train(
 def _update(
     lesson: Lesson,
     training: TrainingConfig,
-    accelerator: Accelerator,
+    together: Together,
     model: nn.Module,
     stepper: PublishedAdamW,
     drawn: Sequence[Drawn],
     number: int,
-) -> dict[str, float]:
+) -> dict[str, tuple[float, float]]:
     """One update on one batch, in parts if so configured; clipped once (specs/oscar.md Q6).
 
-    Each process takes its share of the batch; gradients are averaged over processes here, as a
-    task may call more of its model than `forward`, which is all that DDP would see.
+    Each process takes its share of the batch, and each part counts by its examples, so that the
+    update is that of the whole batch however it is cut. Gradients are added up here, as a task
+    may call more of its model than `forward`, which is all that DDP would see.
+
+    Returns:
+        This process's losses: name -> (weighted sum, sum of weights).
     """
     model.train()
-    mine = drawn[accelerator.process_index :: accelerator.num_processes]
+    mine = drawn[together.number :: together.num]
     parts = [mine[place :: training.accumulation] for place in range(training.accumulation)]
-    parts = [part for part in parts if part]
-    values: dict[str, float] = {}
-    for part in parts:
+    share: dict[str, tuple[float, float]] = {}
+    for part in (each for each in parts if each):
         examples = [lesson.examples[each.index] for each in part]
         generators = [example_generator(training.seed, each.epoch, each.index) for each in part]
         batch = lesson.task.collate(lesson.config, lesson.knowledge, examples, generators)
-        found = lesson.task.losses(lesson.config, model, batch.to(accelerator.device), number)
-        accelerator.backward(found.total / len(parts))
+        found = lesson.task.losses(lesson.config, model, batch.to(together.device), number)
+        weight = len(part) / len(drawn)
+        together.accelerator.backward(found.total * weight)
         for name, value in {"total": found.total.detach(), **found.parts}.items():
-            values[name] = values.get(name, 0.0) + float(value) / len(parts)
-    if accelerator.num_processes > 1:
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+            total, weights = share.get(name, (0.0, 0.0))
+            share[name] = (total + float(value) * weight, weights + weight)
+    together.sum_gradients(model.parameters())
     if training.max_gradient_norm > 0:
-        accelerator.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
+        together.accelerator.clip_grad_norm_(model.parameters(), training.max_gradient_norm)
     stepper.step()
     stepper.zero_grad()
-    return values
+    return share
 
 
-def _enter_phase(lesson: Lesson, training: TrainingConfig, model: nn.Module, at: Place) -> Place:
+def _enter_phase(
+    lesson: Lesson, training: TrainingConfig, model: nn.Module, together: Together, at: Place
+) -> Place:
     """Go to the next phase if this one has had its steps or reached its goal."""
     phase = lesson.phases[at.phase]
     done = at.step - at.phase_start
@@ -199,7 +215,7 @@ def _enter_phase(lesson: Lesson, training: TrainingConfig, model: nn.Module, at:
         return at
     is_over = phase.max_steps is not None and done >= phase.max_steps
     if not is_over and phase.goal is not None and done % phase.check_every == 0:
-        is_over = probe(lesson, training, model, phase.probe) >= phase.goal
+        is_over = together.agree(probe(lesson, training, model, phase.probe) >= phase.goal)
     return replace(at, phase_starts=(*at.phase_starts, at.step)) if is_over else at
 
 

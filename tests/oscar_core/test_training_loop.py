@@ -1,14 +1,15 @@
 """The loop: an interrupted training ends as an unbroken one does, bit by bit."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from oscar_core.config import EncoderSettings
-from oscar_core.errors import TrainingError, WeightsError
+from oscar_core.errors import TrainingError, TrainingStoppedError, WeightsError
 from oscar_core.run import train_task
 from oscar_core.tasks.pretraining.records import Config, FirstKind
 from oscar_core.tasks.vqa.records import Config as VqaConfig
@@ -43,10 +44,17 @@ def run(
     training: TrainingConfig | None = None,
     start: Path | None = None,
     kill_at: int = 0,
+    stop_at: int = 0,
 ) -> TrainSummary:
+    steps: list[int] = []
+
     def tell(report: StepReport) -> None:
+        steps.append(report.step)
         if report.step == kill_at:
             raise KilledError
+
+    def should_stop() -> bool:
+        return len(steps) == stop_at - 1
 
     return train_task(
         task=task,
@@ -59,6 +67,7 @@ def run(
         folder=folder / "model",
         losses=folder / "losses.jsonl",
         on_step=tell,
+        should_stop=should_stop,
     )
 
 
@@ -96,7 +105,8 @@ def test_checkpoints_go_when_the_training_is_done(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         run(tmp_path, kill_at=5)
     assert [path.name for path in checkpoint_paths(tmp_path / "checkpoints")] == [
-        "checkpoint-0000004.safetensors"
+        "checkpoint-0000002.safetensors",
+        "checkpoint-0000004.safetensors",
     ]
     run(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
@@ -109,13 +119,123 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         run(tmp_path, training=tiny_training(learning_rate=1e-3))
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(KilledError):
-        run(tmp_path, kill_at=3)
-    (path,) = checkpoint_paths(tmp_path / "checkpoints")
+def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(TrainingError, match="damaged"):
-        run(tmp_path)
+
+
+def flip(path: Path) -> None:
+    spoiled = bytearray(path.read_bytes())
+    spoiled[-5] ^= 0x40
+    path.write_bytes(spoiled)
+
+
+@pytest.mark.parametrize("spoil", [cut, flip])
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path / "unbroken")
+    with pytest.raises(KilledError):
+        run(tmp_path / "broken", kill_at=5)
+    spoil(checkpoint_paths(tmp_path / "broken/checkpoints")[-1])
+    assert run(tmp_path / "broken").resumed_at == 2
+    assert "checkpoint-0000004.safetensors: damaged" in caplog.text
+    assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
+
+
+def test_without_a_whole_checkpoint_it_starts_anew(tmp_path: Path) -> None:
+    run(tmp_path / "unbroken")
+    with pytest.raises(KilledError):
+        run(tmp_path / "broken", kill_at=5)
+    for path in checkpoint_paths(tmp_path / "broken/checkpoints"):
+        cut(path)
+    assert run(tmp_path / "broken").resumed_at == 0
+    assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
+
+
+def test_asked_to_stop_it_saves_what_it_learned(tmp_path: Path) -> None:
+    run(tmp_path / "unbroken")
+    with pytest.raises(TrainingStoppedError, match="after update 3 of 6"):
+        run(tmp_path / "broken", stop_at=3)
+    assert run(tmp_path / "broken").resumed_at == 3
+    assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
+
+
+def test_a_training_asked_to_stop_at_its_last_update_is_done(tmp_path: Path) -> None:
+    assert run(tmp_path, stop_at=6).num_steps == 6
+
+
+def test_smaller_parts_go_on_from_the_same_checkpoint(tmp_path: Path) -> None:
+    settings = VqaConfig(loss="cross_entropy", min_questions=1)
+    how = {"task": "vqa", "settings": settings, "encoder": TINY}
+    run(tmp_path / "whole", training=tiny_training(), **how)
+    with pytest.raises(KilledError):
+        run(tmp_path / "halved", training=tiny_training(), kill_at=3, **how)
+    summary = run(tmp_path / "halved", training=tiny_training(accumulation=4), **how)
+    assert summary.resumed_at == 2
+    assert_alike(tmp_path / "whole", tmp_path / "halved")
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """Weights equal up to rounding."""
+    first, second = (load_file(each / "model/model.safetensors") for each in (one, other))
+    assert set(first) == set(second)
+    for name, value in first.items():
+        if "key.bias" not in name:  # its gradient is rounding noise
+            assert value.allclose(second[name], atol=1e-4), name
+
+
+def test_parts_count_by_their_examples(tmp_path: Path) -> None:
+    settings = VqaConfig(loss="cross_entropy", min_questions=1)
+    how = {"task": "vqa", "settings": settings, "encoder": TINY}
+    for name, parts in (("whole", 1), ("parts", 3)):  # 8 examples: 3, 3 and 2
+        training = tiny_training(steps=1, accumulation=parts, max_gradient_norm=0)
+        run(tmp_path / name, training=training, **how)
+    assert_alike(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_answers_go_on_by_their_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = VqaConfig(min_questions=1)
+    run(tmp_path / "before", task="vqa", settings=settings)
+    start = tmp_path / "before/model"
+    told = json.loads((start / "answers.json").read_text())
+    renamed = [told[1], "鹦鹉", *told[2:]]  # one in another place, one that is asked no more
+    (start / "answers.json").write_text(json.dumps(renamed))
+    with caplog.at_level("INFO"):
+        run(
+            tmp_path / "after",
+            task="vqa",
+            settings=settings,
+            start=start,
+            training=tiny_training(steps=1, learning_rate=1e-12),
+        )
+    assert f"{len(told) - 1} go on from the earlier model, 1 are new, 1 of" in caplog.text
+    old = load_file(start / "model.safetensors")
+    new = load_file(tmp_path / "after/model/model.safetensors")
+    heads = sorted(name for name in new if name.startswith("classifier."))[-2:]
+    assert len(heads) == 2
+    after = json.loads((tmp_path / "after/model/answers.json").read_text())
+    assert sorted(after) == sorted(told)
+    for name in heads:
+        for row, answer in enumerate(after):
+            if answer in renamed:
+                assert new[name][row].allclose(old[name][renamed.index(answer)], atol=1e-6)
+            elif name.endswith("weight"):
+                assert not new[name][row].allclose(old[name][row], atol=1e-3)
+
+
+def test_more_answers_than_before_are_learned(tmp_path: Path) -> None:
+    run(tmp_path / "before", task="vqa", settings=VqaConfig(min_questions=1))
+    start = tmp_path / "before/model"
+    stored = load_file(start / "model.safetensors")
+    last = sorted(name for name in stored if name.startswith("classifier."))[-2:]
+    for name in last:
+        stored[name] = stored[name][:2].contiguous()
+    save_file(stored, start / "model.safetensors")
+    told = json.loads((start / "answers.json").read_text())
+    assert len(told) > 2
+    (start / "answers.json").write_text(json.dumps(told[:2]))
+    run(tmp_path / "after", task="vqa", settings=VqaConfig(min_questions=1), start=start)
+    assert json.loads((tmp_path / "after/model/answers.json").read_text()) == told
 
 
 def test_losses_are_logged_by_step_with_their_parts(tmp_path: Path) -> None:
@@ -146,12 +266,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tmp_path: Path) -> Non
     for name, parts in (("whole", 1), ("parts", 2)):
         training = tiny_training(steps=1, accumulation=parts, max_gradient_norm=0)
         run(tmp_path / name, task="vqa", settings=settings, encoder=TINY, training=training)
-    whole, parted = (
-        load_file(tmp_path / name / "model/model.safetensors") for name in ("whole", "parts")
-    )
-    for name, value in whole.items():
-        if "key.bias" not in name:  # its gradient is rounding noise
-            assert value.allclose(parted[name], atol=1e-4), name
+    assert_alike(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_task_goes_on_from_pretraining(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 Letters: B examples, P pairs of a caption and an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -38,23 +39,59 @@ class _Pair:
     is_own: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Captions, each to be seen with every candidate image of their pool.
+
+    There may be thousands of candidates, so pairs are laid out a few at a time.
+    """
+
+    config: Config
+    knowledge: Knowledge
+    examples: tuple[Example, ...]
+    device: torch.device | str = "cpu"
+
+    def to(self, device: torch.device | str) -> "Ranking":
+        """The same, laid out on a device."""
+        return replace(self, device=device)
+
+    def parts(self, num_pairs: int) -> Iterator[PackedBatch]:
+        """All pairs, caption by caption, at most so many at once."""
+        pairs = (
+            _Pair(example.text, number, number == example.number)
+            for example in self.examples
+            for number in range(len(example.pool.image_ids))
+        )
+        while part := list(islice(pairs, num_pairs)):
+            packed = _packed(self.config, self.knowledge, part, self.examples[0].pool)
+            yield packed.to(self.device)
+
+
 def collate(
     config: Config,
     knowledge: Knowledge,
     examples: Sequence[Example],
     generators: Sequence[np.random.Generator] | None,
-) -> Batch:
+) -> Batch | Ranking:
     """Draw what each caption is told from; without generators, every candidate image."""
+    if generators is None:
+        return Ranking(config=config, knowledge=knowledge, examples=tuple(examples))
     pairs: list[_Pair] = []
-    for place, example in enumerate(examples):
-        if generators is None:
-            numbers = range(len(example.pool.image_ids))
-            pairs += [_Pair(example.text, i, i == example.number) for i in numbers]
-        elif config.group_size:
-            pairs += _group(config, example, generators[place])
+    for example, generator in zip(examples, generators, strict=True):
+        if config.group_size:
+            pairs += _group(config, example, generator)
         else:
-            pairs += _two(example, generators[place])
-    pool = examples[0].pool
+            pairs += _two(example, generator)
+    return Batch(
+        packed=_packed(config, knowledge, pairs, examples[0].pool),
+        labels=torch.tensor([int(pair.is_own) for pair in pairs]),
+        examples=tuple(examples),
+    )
+
+
+def _packed(
+    config: Config, knowledge: Knowledge, pairs: Sequence[_Pair], pool: Pool
+) -> PackedBatch:
     layout = Layout(
         max_text=config.max_text,
         max_regions=config.view.max_regions,
@@ -65,11 +102,7 @@ def collate(
     for pair in pairs:
         view = pool.views[pool.image_ids[pair.number]]
         inputs.append(EncoderInput(text_a=pair.text, text_b=view.tags, regions=view.regions))
-    return Batch(
-        packed=pack(inputs, knowledge.tokenizer, layout),
-        labels=torch.tensor([int(pair.is_own) for pair in pairs]),
-        examples=tuple(examples),
-    )
+    return pack(inputs, knowledge.tokenizer, layout)
 
 
 def _two(example: Example, draw: np.random.Generator) -> list[_Pair]:

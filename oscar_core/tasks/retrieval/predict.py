@@ -4,20 +4,19 @@ import torch
 
 from oscar_core.models import ClassifierModel
 from oscar_core.task import Knowledge
-from oscar_core.tasks.retrieval.collate import Batch
+from oscar_core.tasks.retrieval.collate import Ranking
 from oscar_core.tasks.retrieval.records import Config, Prediction
 from oscar_core.tasks.retrieval.train import log_odds
 
-_ROWS = 256
+_PAIRS = 256
+"""Seen at once; what is held in memory does not grow with the candidates."""
 
 
 def predict(
-    config: Config, knowledge: Knowledge, model: ClassifierModel, batch: Batch
+    config: Config, knowledge: Knowledge, model: ClassifierModel, batch: Ranking
 ) -> list[Prediction]:
     """Scores of each caption with all candidates."""
-    rows = torch.arange(len(batch.labels), device=batch.labels.device)
-    parts = torch.split(rows, _ROWS)
-    odds = torch.cat([log_odds(model(batch.packed.rows(part))) for part in parts])
+    odds = torch.cat([log_odds(model(part)).cpu() for part in batch.parts(_PAIRS)])
     table = odds.view(len(batch.examples), -1).tolist()
     return [
         Prediction(
