@@ -11,6 +11,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.figure import Figure, ratio, side_by_side, timing
 from storage.records import ImageRegions
-from storage.region_shards import RegionReader, RegionWriter
+from storage.region_shards import RegionReader
+from storage.region_slices import RegionSettings, write_regions
 
 NUM_IMAGES = 192
 NUM_REGIONS = 50
@@ -96,17 +98,12 @@ class Base64Table:
 
 def _write(folder: Path) -> None:
     """The same regions as a table, and as shards of both widths."""
-    with (
-        open(folder / "features.tsv", "w", encoding="utf-8") as table,
-        RegionWriter(
-            folder / "float32", detector="d", feature_width=FEATURE_WIDTH, dtype="float32"
-        ) as wide,
-        RegionWriter(folder / "float16", detector="d", feature_width=FEATURE_WIDTH) as narrow,
-    ):
-        for number in range(NUM_IMAGES):
-            regions = _regions(number)
-            wide.add(regions)
-            narrow.add(regions)
+    wide = RegionSettings(detector="d", feature_width=FEATURE_WIDTH, dtype="float32")
+    narrow = replace(wide, dtype="float16")
+    write_regions(folder / "float32", map(_regions, range(NUM_IMAGES)), wide)
+    write_regions(folder / "float16", map(_regions, range(NUM_IMAGES)), narrow)
+    with open(folder / "features.tsv", "w", encoding="utf-8") as table:
+        for regions in map(_regions, range(NUM_IMAGES)):
             objects = [
                 {"class": name, "conf": float(score), "rect": box, "attributes": list(words)}
                 for name, score, box, words in zip(

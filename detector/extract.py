@@ -1,68 +1,101 @@
-"""Many photos to a region shard: decoding in threads while the network computes.
+"""Many photos to region shards, slice by slice: decoding in threads while the network computes.
 
-Photos are taken in windows that never straddle a shard, and inside a window photos of one network
-size share a batch. So a run that was interrupted and goes on after its last whole shard forms the
+A slice of the list of photos becomes one shard. Photos of one network size share a batch, and a
+batch never leaves its slice. So whoever makes a shard, now or after an interruption, forms the
 same batches and writes the same bytes.
 """
 
+import json
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from itertools import islice
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from detector.checkpoints import LoadedDetector
 from detector.compat import Compat
-from detector.config import DetectorConfig, RegionRules
+from detector.config import RegionRules
 from detector.detect import regions_of
 from detector.folding import fold_norms
 from detector.model import AttributeRCNN
 from detector.preprocess import resize, to_batch
 from detector.see import see
 from storage.errors import UnreadableImageError
-from storage.images import decode
+from storage.images import decode, read_photo
+from storage.places import Place
 from storage.published.label_maps import LabelMap
 from storage.records import ImageRegions, ImageSource, Quarantined
+from storage.region_slices import (
+    RegionSettings,
+    ShardReport,
+    SliceKey,
+    as_stored,
+    read_slice,
+    slice_key,
+    write_slice,
+)
 
 _BATCHES_PER_WINDOW = 4  # enough to find company for odd sizes, few enough to hold in memory
 
 
-class RegionSink(Protocol):
-    """Where regions go: `storage.region_shards.RegionWriter`."""
+class KnownRegions(Protocol):
+    """Regions of earlier extractions: `storage.earlier_regions.EarlierRegions`."""
 
     @property
-    def rows_per_shard(self) -> int:
-        """Photos in a whole shard."""
+    def hashes(self) -> Container[str]:
+        """Content hashes of all its photos."""
         ...
 
-    def finished_ids(self) -> Collection[str]:
-        """Photos in whole shards of an earlier, interrupted run."""
-        ...
-
-    def add(self, regions: ImageRegions) -> None:
-        """Take the next photo's regions."""
+    def find(self, image_id: str, content_hash: str) -> ImageRegions | None:
+        """The record of a photo of these bytes, under the given id; None if there is none."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extraction:
-    """What became of the photos: num_in = num_written + num_reused + len(quarantined).
+class Slice:
+    """A stretch of the list of photos; it becomes one shard.
 
-    num_written: seen and written now
-    num_reused:  in whole shards already
-    num_regions: regions written now
+    photos:   those to be seen, in the order of the list
+    repeated: those whose id came before, here or in an earlier slice
     """
 
-    num_in: int
-    num_written: int
-    num_reused: int
-    num_regions: int
-    quarantined: tuple[Quarantined, ...]
+    key: SliceKey
+    photos: tuple[ImageSource, ...]
+    repeated: tuple[Quarantined, ...]
+
+    def __len__(self) -> int:
+        return len(self.photos) + len(self.repeated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extractor:
+    """Everything that a slice needs to become a shard, but the slice.
+
+    model:      in evaluation mode, normalisation folded
+    settings:   of the shards
+    workers:    threads that read and resize photos; results do not depend on them
+    batch_size: most photos of one size that are computed together; another one changes results
+                by rounding only
+    rules:      which regions are kept
+    compat:     quirks of the original; None for none
+    earlier:    photos of these bytes are not seen again
+    """
+
+    model: AttributeRCNN
+    label_map: LabelMap
+    settings: RegionSettings
+    rules: RegionRules
+    workers: int = 1
+    batch_size: int = 1
+    compat: Compat | None = None
+    earlier: KnownRegions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,135 +108,188 @@ class _Prepared:
     original_size: tuple[int, int]
 
 
-def extract(
-    model: AttributeRCNN,
-    sources: Iterable[ImageSource],
-    label_map: LabelMap,
-    writer: RegionSink,
-    *,
-    workers: int = 1,
-    batch_size: int = 1,
-    rules: RegionRules | None = None,
-    compat: Compat | None = None,
-    on_image: Callable[[str], None] | None = None,
-) -> Extraction:
-    """See every photo once and write its regions, in the order of the photos.
+_Outcome = _Prepared | ImageRegions | Quarantined
 
-    Unreadable photos and repeated ids are set aside, not written. Results do not depend on
-    `workers`; another `batch_size` changes them by rounding only.
+
+def slices_of(sources: Sequence[ImageSource], rows_per_shard: int) -> list[Slice]:
+    """Cut a list of photos; all processes that cut the same list cut it alike.
 
     Args:
-        model: In evaluation mode. Its normalisation is folded here.
-        sources: The photos; those the writer has finished are left out.
-        label_map: Names of classes and attributes.
-        writer: Open; closing it is the caller's.
-        workers: Threads that read and resize photos.
-        batch_size: Most photos of one size that are computed together.
-        rules: Which regions are kept; None takes the model's own.
-        compat: Quirks of the original; None for none.
-        on_image: Called with each image id: written, set aside, or there already.
-
-    Raises:
-        StorageError: The writer refuses.
-        OSError: The disk is full, and the like; whole shards stay.
+        sources: The photos; of several with one id the first counts.
+        rows_per_shard: Photos in a slice; the last may have fewer.
     """
-    folded = fold_norms(model).to(memory_format=torch.channels_last)
-    finished = writer.finished_ids()
-    counts = {"in": 0, "reused": 0, "written": 0, "regions": 0}
-    quarantined: list[Quarantined] = []
-
-    def report(image_id: str) -> None:
-        if on_image is not None:
-            on_image(image_id)
-
-    def waiting() -> Iterator[ImageSource]:
-        known: set[str] = set()
-        for source in sources:
-            counts["in"] += 1
+    known: set[str] = set()
+    slices = []
+    for number, start in enumerate(range(0, len(sources), rows_per_shard)):
+        photos: list[ImageSource] = []
+        repeated: list[Quarantined] = []
+        stretch = sources[start : start + rows_per_shard]
+        for source in stretch:
             if source.image_id in known:
-                quarantined.append(_repeated(source))
-            elif source.image_id in finished:
-                counts["reused"] += 1
-                report(source.image_id)
+                repeated.append(_repeated(source))
             else:
-                yield source
+                photos.append(source)
             known.add(source.image_id)
+        key = slice_key(number, (source.image_id for source in stretch))
+        slices.append(Slice(key=key, photos=tuple(photos), repeated=tuple(repeated)))
+    return slices
 
-    def readable(results: Iterator[_Prepared | Quarantined]) -> Iterator[_Prepared]:
-        for result in results:
-            if isinstance(result, Quarantined):
-                quarantined.append(result)
-                report(result.image_id)
-            else:
-                yield result
 
-    size = _window_size(writer.rows_per_shard, batch_size)
-    with _prepared(waiting(), model.config, workers=workers, ahead=size) as results:
-        photos = readable(results)
-        while window := list(islice(photos, size)):
-            for regions in _see_window(folded, window, label_map, batch_size, rules, compat):
-                writer.add(regions)
-                counts["written"] += 1
-                counts["regions"] += len(regions.class_ids)
-                report(regions.image_id)
-    return Extraction(
-        num_in=counts["in"],
-        num_written=counts["written"],
-        num_reused=counts["reused"],
-        num_regions=counts["regions"],
-        quarantined=tuple(quarantined),
+def settings_of(
+    detector: LoadedDetector,
+    rules: RegionRules | None,
+    dtype: Literal["float16", "float32"] = "float16",
+) -> RegionSettings:
+    """What the shards of a detector say of themselves.
+
+    Args:
+        detector: As loaded.
+        rules: Which regions are kept; None takes the model's own.
+        dtype: In which features are kept.
+    """
+    kept = rules or detector.model.config.regions
+    text = json.dumps(asdict(kept), sort_keys=True)
+    return RegionSettings(
+        detector=detector.fingerprint,
+        feature_width=detector.model.feature_width,
+        dtype=dtype,
+        rules=sha256(text.encode()).hexdigest()[:16],
     )
 
 
-def _see_window(
-    model: AttributeRCNN,
-    window: Sequence[_Prepared],
-    label_map: LabelMap,
-    batch_size: int,
-    rules: RegionRules | None,
-    compat: Compat | None,
-) -> list[ImageRegions]:
-    """Regions of some photos in their order; photos of one size are computed together."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for position, photo in enumerate(window):
-        by_size.setdefault(photo.pixels.shape, []).append(position)
-    found: dict[int, ImageRegions] = {}
+def extractor_of(
+    detector: LoadedDetector,
+    settings: RegionSettings,
+    *,
+    rules: RegionRules | None = None,
+    workers: int = 1,
+    batch_size: int = 1,
+    compat: Compat | None = None,
+    earlier: KnownRegions | None = None,
+    device: str = "cpu",
+) -> Extractor:
+    """A detector made ready for many photos.
+
+    Args:
+        detector: As loaded; it stays as it is.
+        settings: From `settings_of`, with the same rules.
+        rules: Which regions are kept; None takes the model's own.
+        workers: Threads that read and resize photos.
+        batch_size: Most photos of one size that are computed together.
+        compat: Quirks of the original; None for none.
+        earlier: Photos of these bytes are not seen again.
+        device: Where the network computes.
+    """
+    model = fold_norms(detector.model).to(memory_format=torch.channels_last).to(device)
+    return Extractor(
+        model=model,
+        label_map=detector.label_map,
+        settings=settings,
+        rules=rules or detector.model.config.regions,
+        workers=workers,
+        batch_size=batch_size,
+        compat=compat,
+        earlier=earlier,
+    )
+
+
+def extract_shard(
+    stretch: Slice,
+    place: Place,
+    extractor: Extractor,
+    on_photos: Callable[[int], None] = lambda number: None,
+) -> ShardReport:
+    """See the photos of a slice and write its shard, unless it is there, whole and the same.
+
+    Photos that cannot be read and repeated ids are set aside; they stand in the report.
+
+    Args:
+        stretch: The photos.
+        place: Where shards go.
+        extractor: The detector and what belongs to it.
+        on_photos: Called with the number of further photos that are through.
+
+    Raises:
+        StorageError: A record cannot be stored.
+        OSError: The disk is full, and the like; whole shards stay.
+    """
+    known = extractor.earlier.hashes if extractor.earlier is not None else ()
+    there = read_slice(place, stretch.key, extractor.settings, known)
+    if there is not None:
+        on_photos(len(stretch))
+        return there
+    found: dict[str, ImageRegions] = {}
+    reused: set[str] = set()
+    quarantined = list(stretch.repeated)
+    on_photos(len(stretch.repeated))
+
+    def to_be_seen(results: Iterator[_Outcome]) -> Iterator[_Prepared]:
+        for result in results:
+            if isinstance(result, _Prepared):
+                yield result
+                continue
+            if isinstance(result, Quarantined):
+                quarantined.append(result)
+            else:
+                found[result.image_id] = result
+                reused.add(result.image_id)
+            on_photos(1)
+
+    size = _BATCHES_PER_WINDOW * extractor.batch_size
+    with _reading(stretch.photos, extractor, ahead=size) as results:
+        photos = to_be_seen(results)
+        while window := list(islice(photos, size)):
+            for regions in _see_window(window, extractor):
+                found[regions.image_id] = as_stored(regions, extractor.settings)
+                on_photos(1)
+    order = [photo.image_id for photo in stretch.photos]
+    records = [found[image_id] for image_id in order if image_id in found]
+    return write_slice(
+        place, stretch.key, extractor.settings, records, quarantined, num_reused=len(reused)
+    )
+
+
+def _see_window(window: Sequence[_Prepared], extractor: Extractor) -> Iterator[ImageRegions]:
+    """Regions of some photos; photos of one size are computed together."""
+    by_size: dict[tuple[int, ...], list[_Prepared]] = {}
+    for photo in window:
+        by_size.setdefault(photo.pixels.shape, []).append(photo)
     for members in by_size.values():
-        for start in range(0, len(members), batch_size):
-            chunk = members[start : start + batch_size]
-            photos = [window[position] for position in chunk]
-            batch = to_batch(
-                [photo.pixels for photo in photos],
-                [photo.original_size for photo in photos],
-                model.config,
-            )
-            detections = see(model, batch, rules=rules, compat=compat)
-            for position, photo, seen, size in zip(
-                chunk, photos, detections, batch.sizes, strict=True
-            ):
-                found[position] = regions_of(
-                    seen,
-                    image_id=photo.image_id,
-                    content_hash=photo.content_hash,
-                    size=size,
-                    original_size=photo.original_size,
-                    label_map=label_map,
-                )
-    return [found[position] for position in range(len(window))]
+        for start in range(0, len(members), extractor.batch_size):
+            yield from _see_batch(members[start : start + extractor.batch_size], extractor)
+
+
+def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> Iterator[ImageRegions]:
+    """Regions of some photos of one network size."""
+    batch = to_batch(
+        [photo.pixels for photo in photos],
+        [photo.original_size for photo in photos],
+        extractor.model.config,
+    )
+    detections = see(extractor.model, batch, rules=extractor.rules, compat=extractor.compat)
+    for photo, seen, size in zip(photos, detections, batch.sizes, strict=True):
+        yield regions_of(
+            seen,
+            image_id=photo.image_id,
+            content_hash=photo.content_hash,
+            size=size,
+            original_size=photo.original_size,
+            label_map=extractor.label_map,
+        )
 
 
 @contextmanager
-def _prepared(
-    sources: Iterator[ImageSource], config: DetectorConfig, *, workers: int, ahead: int
-) -> Iterator[Iterator[_Prepared | Quarantined]]:
+def _reading(
+    sources: Sequence[ImageSource], extractor: Extractor, *, ahead: int
+) -> Iterator[Iterator[_Outcome]]:
     """Photos in order, read by threads that run at most `ahead` (and one each) in front."""
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        pending: deque[Future[_Prepared | Quarantined]] = deque()
+    with ThreadPoolExecutor(extractor.workers, thread_name_prefix="decode") as pool:
+        pending: deque[Future[_Outcome]] = deque()
 
-        def results() -> Iterator[_Prepared | Quarantined]:
+        def results() -> Iterator[_Outcome]:
             for source in sources:
-                pending.append(pool.submit(_prepare, source, config))
-                if len(pending) > ahead + workers:
+                pending.append(pool.submit(_read, source, extractor))
+                if len(pending) > ahead + extractor.workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -215,16 +301,21 @@ def _prepared(
                 future.cancel()
 
 
-def _prepare(source: ImageSource, config: DetectorConfig) -> _Prepared | Quarantined:
-    """Read and resize one photo, or say why not."""
+def _read(source: ImageSource, extractor: Extractor) -> _Outcome:
+    """Read and resize one photo, or take what is known of it, or say why neither."""
     try:
-        image = decode(source)
+        content = read_photo(source)
+        if extractor.earlier is not None:
+            known = extractor.earlier.find(source.image_id, sha256(content).hexdigest())
+            if known is not None:
+                return known
+        image = decode(source, content=content)
     except UnreadableImageError as error:
         return Quarantined(image_id=source.image_id, reason=error.reason, detail=error.detail)
     return _Prepared(
         image_id=image.image_id,
         content_hash=image.content_hash,
-        pixels=resize(image.pixels, config),
+        pixels=resize(image.pixels, extractor.model.config),
         original_size=(int(image.pixels.shape[0]), int(image.pixels.shape[1])),
     )
 
@@ -236,11 +327,3 @@ def _repeated(source: ImageSource) -> Quarantined:
         reason="duplicate-id",
         detail=f"{source.path}: image id {source.image_id!r} came before; rename one of the files",
     )
-
-
-def _window_size(rows_per_shard: int, batch_size: int) -> int:
-    """Largest divisor of a shard that is not above a few batches."""
-    most = max(min(_BATCHES_PER_WINDOW * batch_size, rows_per_shard), 1)
-    if batch_size == 1:
-        return 1
-    return next(size for size in range(most, 0, -1) if rows_per_shard % size == 0)

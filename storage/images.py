@@ -76,6 +76,7 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     min_side: int = 1,
     max_bytes: int = MAX_BYTES,
+    content: bytes | None = None,
 ) -> DecodedImage:
     """Read one photo as RGB.
 
@@ -84,13 +85,15 @@ def decode(
         max_pixels: refuse photos of more pixels; Pillow's own bound of 178,956,970 stays above it.
         min_side: refuse photos whose shorter side is below this [pixels].
         max_bytes: refuse files above this [bytes].
+        content: its bytes, where `read_photo` gave them already.
 
     Raises:
         UnreadableImageError: With one of the reasons `unreadable`, `empty-file`, `too-many-bytes`,
             `not-an-image`, `damaged-header`, `too-many-pixels`, `too-small`, `truncated`,
             `damaged`, `unsupported-depth`.
     """
-    content = _read(source.path, max_bytes)
+    if content is None:
+        content = _read(source.path, max_bytes)
     with _quiet():
         image = _open(source.path, content)
         _check_size(source.path, image.size, max_pixels, min_side)
@@ -98,6 +101,15 @@ def decode(
     return DecodedImage(
         image_id=source.image_id, pixels=pixels, content_hash=sha256(content).hexdigest()
     )
+
+
+def read_photo(source: ImageSource) -> bytes:
+    """The bytes of one photo's file, not looked at.
+
+    Raises:
+        UnreadableImageError: With one of the reasons `unreadable`, `empty-file`, `too-many-bytes`.
+    """
+    return _read(source.path, MAX_BYTES)
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Letters: a name is a file name inside the place, without folders.
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -66,6 +67,12 @@ class Place:
                 entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"
             ]
         return sorted(name for name in found if not name.startswith("."))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a file of that name."""
+        if self.folder is not None:
+            return (self.folder / str(name)).is_file()
+        return bool(self._store.isfile(self._remote(str(name))))
 
     def size(self, name: str) -> int:
         """Size of a file [bytes].
@@ -143,6 +150,21 @@ class Place:
         finally:
             with suppress(OSError):
                 os.unlink(scratch)
+
+    def download(self, name: str, path: Path) -> None:
+        """Copy a file of the place to a local path.
+
+        Raises:
+            MissingFileError: There is no such file.
+            OSError: The path cannot be written.
+        """
+        try:
+            if self.folder is not None:
+                shutil.copyfile(self.folder / name, path)
+            else:
+                self._store.get_file(self._remote(name), str(path))
+        except FileNotFoundError:
+            raise MissingFileError(f"{self.describe(name)}: no such file") from None
 
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file, or leave things as they were. Raises as `writing`."""

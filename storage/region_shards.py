@@ -1,170 +1,31 @@
-"""Region features in shards: one image a row, written once, read by id or in shuffled groups."""
+"""Region features in shards: one image a row, read by id or in shuffled groups."""
 
-import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from storage.errors import DamagedFileError, RecordError, StorageError
+from storage.errors import DamagedFileError
 from storage.manifest import (
     MANIFEST_NAME,
-    Manifest,
     ShardEntry,
-    entry_of,
     read_manifest,
-    shard_name,
     verify_shard,
 )
 from storage.places import Place
-from storage.records import HEIGHT_FIRST, WIDTH_FIRST, ImageLabels, ImageRegions
-from storage.region_rows import LIGHT_COLUMNS, MappedFeatures, RegionGroup, to_row
-from storage.shards import ROWS_PER_GROUP, chunks, finish, open_shard, read_group, write_shard
+from storage.records import ImageLabels, ImageRegions
+from storage.region_rows import LIGHT_COLUMNS, MappedFeatures, RegionGroup
+from storage.schemas import own_stamps
+from storage.shards import open_shard, read_group
 
 KIND = "regions"
 _OPEN_SHARDS = 32
 _KEPT_GROUPS = 16  # of each open shard
-
-
-class RegionWriter:
-    """Writes regions of many images, one row each, to numbered shards; a context manager.
-
-    Each shard appears whole. The manifest, written by `close`, completes the folder. A folder
-    that was left incomplete is taken up again: its whole shards stay (`finished_ids`), a damaged
-    one and all behind it are written anew. So the same images in the same order give the same
-    bytes, interrupted or not.
-    """
-
-    def __init__(
-        self,
-        place: str | Path,
-        *,
-        detector: str,
-        feature_width: int,
-        geometry: str = WIDTH_FIRST,
-        dtype: Literal["float16", "float32"] = "float16",
-        rows_per_shard: int = 256,
-    ) -> None:
-        """Open a folder, new or left incomplete.
-
-        Args:
-            place: a folder, or a URL of fsspec.
-            detector: fingerprint of the detector that saw the regions.
-            feature_width: D.
-            geometry: order of the last two numbers of the region geometry.
-            dtype: in which features are kept.
-            rows_per_shard: images in a whole shard.
-
-        Raises:
-            StorageError: The folder holds shards of other settings.
-        """
-        if dtype not in ("float16", "float32") or geometry not in (WIDTH_FIRST, HEIGHT_FIRST):
-            raise RecordError(f"region shards: dtype {dtype!r} or geometry {geometry!r} unknown")
-        self.rows_per_shard = max(1, rows_per_shard)
-        self._place = Place(place)
-        self._settings = {
-            "detector": detector,
-            "geometry": geometry,
-            "feature_width": str(feature_width),
-            "dtype": dtype,
-        }
-        self._dtype = np.dtype(dtype)
-        self._feature_width = feature_width
-        self._entries: list[ShardEntry] = []
-        self._pending: list[ImageRegions] = []
-        self._ids: set[str] = set()
-        self._is_complete = False
-        self._take_up()
-        self._finished = frozenset(self._ids)
-
-    def finished_ids(self) -> frozenset[str]:
-        """Images in the shards of an earlier, interrupted run."""
-        return self._finished
-
-    def add(self, regions: ImageRegions) -> None:
-        """Take the next image; a full shard is written at once.
-
-        Raises:
-            RecordError: The id is there already, the width is wrong, or a value is beyond float16.
-            OSError: The shard cannot be written; earlier ones stay.
-        """
-        if regions.image_id in self._ids:
-            raise RecordError(f"image {regions.image_id!r}: regions added twice")
-        if regions.features.shape[1] != self._feature_width:
-            raise RecordError(
-                f"image {regions.image_id!r}: features are {regions.features.shape[1]} wide, "
-                f"the shards {self._feature_width}"
-            )
-        if regions.features.dtype != self._dtype:
-            with np.errstate(over="ignore"):
-                features = regions.features.astype(self._dtype)
-            regions = dataclasses.replace(regions, features=features)
-        if self._is_complete:
-            self._place.remove(MANIFEST_NAME)
-            self._is_complete = False
-        self._ids.add(regions.image_id)
-        self._pending.append(regions)
-        if len(self._pending) == self.rows_per_shard:
-            self._flush()
-
-    def close(self) -> Manifest:
-        """Write what is left and the manifest.
-
-        Raises:
-            OSError: It cannot be written; the folder stays incomplete.
-        """
-        if self._pending:
-            self._flush()
-        return finish(self._place, KIND, self._settings, self._entries)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Complete the folder, unless the block failed: then it can be taken up again."""
-        if kind is None:
-            self.close()
-
-    def _flush(self) -> None:
-        groups = ([to_row(row) for row in rows] for rows in chunks(self._pending, ROWS_PER_GROUP))
-        name = shard_name(KIND, len(self._entries))
-        self._entries.append(write_shard(self._place, name, KIND, self._settings, groups))
-        self._pending = []
-
-    def _take_up(self) -> None:
-        """Keep the whole shards of an earlier run; the rows of a short last one wait again."""
-        present = set(self._place.names())
-        self._is_complete = MANIFEST_NAME in present
-        while (name := shard_name(KIND, len(self._entries))) in present:
-            try:
-                shard = _Shard(self._place, name, check_pages=True)
-                rows = list(shard.rows())
-            except DamagedFileError:
-                break
-            if shard.settings != self._settings:
-                raise StorageError(
-                    f"{self._place.describe(name)}: written with other settings ("
-                    f"{_difference(shard.settings, self._settings)}); choose another folder"
-                )
-            ids = {row.image_id for row in rows}
-            if len(ids) != len(rows) or ids & self._ids or len(rows) > self.rows_per_shard:
-                break
-            self._ids |= ids
-            if len(rows) < self.rows_per_shard:
-                self._pending = rows
-                break
-            self._entries.append(entry_of(self._place, name, len(rows)))
 
 
 class RegionReader(Mapping[str, ImageRegions]):
@@ -198,7 +59,7 @@ class RegionReader(Mapping[str, ImageRegions]):
             where = self._place.describe(MANIFEST_NAME)
             raise DamagedFileError(f"{where}: settings incomplete ({error})") from error
         self._lock = threading.Lock()
-        self._shards: OrderedDict[int, _Shard] = OrderedDict()
+        self._shards: OrderedDict[int, RegionShard] = OrderedDict()
         self._rows: dict[str, tuple[int, int, int]] = {}
         self._groups: list[tuple[int, int]] = []
         for number, entry in enumerate(self.manifest.shards):
@@ -244,6 +105,19 @@ class RegionReader(Mapping[str, ImageRegions]):
             for row in draw.permutation(shard.num_rows(group)):
                 yield shard.row(group, int(row))
 
+    def hashes_in_order(self) -> Iterator[str]:
+        """Content hashes of all photos in the order they were written."""
+        for number, group in self._groups:
+            yield from self._shard(number).texts(group, "content_hash")
+
+    def shard_of(self, image_id: str) -> ShardEntry:
+        """The manifest's line of the shard that holds an image.
+
+        Raises:
+            KeyError: No such image.
+        """
+        return self.manifest.shards[self._rows[image_id][0]]
+
     def labels_in_order(self) -> Iterator[ImageLabels]:
         """Names of all images in the order they were written; no features are read."""
         for number, group in self._groups:
@@ -262,7 +136,7 @@ class RegionReader(Mapping[str, ImageRegions]):
         num_before = len(self._rows)
         for group in range(shard.num_groups):
             self._groups.append((number, group))
-            for row, image_id in enumerate(shard.image_ids(group)):
+            for row, image_id in enumerate(shard.texts(group, "image_id")):
                 self._rows[image_id] = (number, group, row)
         if len(self._rows) - num_before != entry.rows:
             raise DamagedFileError(
@@ -270,24 +144,40 @@ class RegionReader(Mapping[str, ImageRegions]):
                 f"{entry.rows} rows; delete it and run the step again"
             )
 
-    def _shard(self, number: int) -> "_Shard":
+    def _shard(self, number: int) -> "RegionShard":
         with self._lock:
             if number in self._shards:
                 self._shards.move_to_end(number)
                 return self._shards[number]
-            shard = _Shard(self._place, self.manifest.shards[number].file)
+            shard = RegionShard(self._place, self.manifest.shards[number].file)
             self._shards[number] = shard
             if len(self._shards) > _OPEN_SHARDS:
                 self._shards.popitem(last=False)
             return shard
 
 
-class _Shard:
-    """One open shard; keeps the light columns of the row groups used last."""
+class RegionShard:
+    """One open shard; keeps the light columns of the row groups used last.
+
+    settings: what all shards of its folder have in common
+    own:      what it says of itself alone (`storage.region_slices`)
+    """
 
     def __init__(self, place: Place, name: str, *, check_pages: bool = False) -> None:
+        """Open a shard; nothing but its footer is read.
+
+        Args:
+            place: where it lies.
+            name: file name.
+            check_pages: compare page checksums while reading.
+
+        Raises:
+            MissingFileError: There is no such file.
+            DamagedFileError: It is cut, or of another kind or version.
+        """
         self._where = place.describe(name)
         self._file, self.settings = open_shard(place, name, KIND, check_pages=check_pages)
+        self.own = own_stamps(self._file.schema_arrow)
         try:
             self._dtype = np.dtype(self.settings["dtype"]).newbyteorder("<")
         except (KeyError, TypeError) as error:
@@ -300,17 +190,21 @@ class _Shard:
         self._mapped = MappedFeatures(place.folder / name) if local and place.folder else None
 
     def num_rows(self, group: int) -> int:
+        """Images of a row group."""
         return int(self._file.metadata.row_group(group).num_rows)
 
-    def image_ids(self, group: int) -> list[str]:
-        ids: list[str] = self._read(group, ["image_id"]).column(0).to_pylist()
-        return ids
+    def texts(self, group: int, column: str) -> list[str]:
+        """A column of text of a row group: `image_id` or `content_hash`."""
+        texts: list[str] = self._read(group, [column]).column(0).to_pylist()
+        return texts
 
     def rows(self) -> Iterator[ImageRegions]:
+        """All images in their order."""
         for group in range(self.num_groups):
             yield from self.group_rows(group)
 
     def group_rows(self, group: int) -> Iterator[ImageRegions]:
+        """Images of a row group in their order."""
         columns = self.columns(group)
         if self._starts_of(group, columns) is not None:
             yield from (self.row(group, row) for row in range(len(columns.image_ids)))
@@ -319,6 +213,7 @@ class _Shard:
             yield columns.regions(row, features)
 
     def row(self, group: int, row: int) -> ImageRegions:
+        """One image of a row group."""
         columns = self.columns(group)
         starts = self._starts_of(group, columns)
         if starts is None or self._mapped is None:
@@ -327,6 +222,7 @@ class _Shard:
         return columns.regions(row, features)
 
     def columns(self, group: int) -> RegionGroup:
+        """All but the features of a row group."""
         with self._lock:
             known = self._columns.get(group)
         if known is None:

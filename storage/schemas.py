@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from storage.errors import DamagedFileError
 
-KIND_KEY = "oscar_flow.kind"
-VERSION_KEY = "oscar_flow.schema_version"
+_PREFIX = "oscar_flow."
+KIND_KEY = f"{_PREFIX}kind"
+VERSION_KEY = f"{_PREFIX}schema_version"
 
 SCHEMA_VERSION = 1
 """Version of all schemas below; they change together."""
@@ -106,11 +107,28 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 """Record kind -> columns; the kind is also the first part of a shard's file name."""
 
 
-def stamped(kind: str, settings: Mapping[str, str]) -> pa.Schema:
-    """The schema of a kind with kind, version and settings in its metadata."""
-    return SCHEMAS[kind].with_metadata(
-        {KIND_KEY: kind, VERSION_KEY: str(SCHEMA_VERSION), **dict(sorted(settings.items()))}
-    )
+def stamped(
+    kind: str, settings: Mapping[str, str], own: Mapping[str, str] | None = None
+) -> pa.Schema:
+    """The schema of a kind with kind, version and settings in its metadata.
+
+    Args:
+        kind: record kind.
+        settings: what all shards of a folder have in common.
+        own: what this shard alone says (`own_stamps`).
+    """
+    named = {f"{_PREFIX}{key}": value for key, value in (own or {}).items()}
+    stamps = dict(sorted({**settings, **named}.items()))
+    return SCHEMAS[kind].with_metadata({KIND_KEY: kind, VERSION_KEY: str(SCHEMA_VERSION), **stamps})
+
+
+def own_stamps(schema: pa.Schema) -> dict[str, str]:
+    """What a shard says of itself alone."""
+    return {
+        key.removeprefix(_PREFIX): value
+        for key, value in _stamps(schema).items()
+        if key.startswith(_PREFIX) and key not in (KIND_KEY, VERSION_KEY)
+    }
 
 
 def settings_of(schema: pa.Schema, kind: str, place: str) -> dict[str, str]:
@@ -124,11 +142,8 @@ def settings_of(schema: pa.Schema, kind: str, place: str) -> dict[str, str]:
     Raises:
         DamagedFileError: Another kind, another version, or other columns.
     """
-    stamps = {
-        key.decode("utf-8"): value.decode("utf-8") for key, value in (schema.metadata or {}).items()
-    }
-    found, version = stamps.pop(KIND_KEY, "none of ours"), stamps.pop(VERSION_KEY, "?")
-    stamps.pop("ARROW:schema", None)
+    stamps = _stamps(schema)
+    found, version = stamps.get(KIND_KEY, "none of ours"), stamps.get(VERSION_KEY, "?")
     if found != kind:
         raise DamagedFileError(f"{place}: records of kind {found!r}, expected {kind!r}")
     if version != str(SCHEMA_VERSION):
@@ -138,4 +153,12 @@ def settings_of(schema: pa.Schema, kind: str, place: str) -> dict[str, str]:
         )
     if not schema.remove_metadata().equals(SCHEMAS[kind]):
         raise DamagedFileError(f"{place}: columns differ from schema version {version} of {kind!r}")
+    return {key: value for key, value in stamps.items() if not key.startswith(_PREFIX)}
+
+
+def _stamps(schema: pa.Schema) -> dict[str, str]:
+    stamps = {
+        key.decode("utf-8"): value.decode("utf-8") for key, value in (schema.metadata or {}).items()
+    }
+    stamps.pop("ARROW:schema", None)
     return stamps

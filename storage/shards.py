@@ -37,6 +37,7 @@ def write_shard(
     kind: str,
     settings: Mapping[str, str],
     groups: Iterable[list[dict[str, Any]]],
+    own: Mapping[str, str] | None = None,
 ) -> ShardEntry:
     """Write a shard, one row group for each list of rows; it appears whole or not at all.
 
@@ -46,6 +47,7 @@ def write_shard(
         kind: record kind, which fixes the columns.
         settings: kept in the file's metadata.
         groups: rows as plain values, by column.
+        own: what this shard alone says in its metadata.
 
     Returns:
         Its line for the manifest.
@@ -53,7 +55,7 @@ def write_shard(
     Raises:
         OSError: Disk full, no permission, ...; names the file.
     """
-    schema = stamped(kind, settings)
+    schema = stamped(kind, settings, own)
     rows = 0
     try:
         with (

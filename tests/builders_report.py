@@ -30,7 +30,7 @@ from storage.records import (
     Quarantined,
     QuestionAnnotation,
 )
-from storage.region_shards import RegionWriter
+from storage.region_slices import RegionSettings, write_regions
 
 FINGERPRINT = "f" * 64
 SEED = 3
@@ -318,9 +318,11 @@ def _scores(made: MadeRun, step: str, values: Mapping[str, float]) -> None:
 
 def _detect(made: MadeRun, num_train: int, num_test: int) -> None:
     regions_at = made.place("detect") / "regions"
-    with RegionWriter(regions_at, detector="made up", feature_width=4) as writer:
-        for scene in scenes_of(num_train, num_test):
-            writer.add(_regions(scene))
+    write_regions(
+        regions_at,
+        map(_regions, scenes_of(num_train, num_test)),
+        RegionSettings(detector="made up", feature_width=4),
+    )
     made.done("detect", 64, {"num_in": num_train + num_test, "num_out": num_train + num_test})
     place = made.place("translate_tags")
     summary = translate_tags.run(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from storage.records import ImageRegions, ImageTags
-from storage.region_shards import RegionWriter
+from storage.region_slices import RegionSettings
+from storage.region_slices import write_regions as write_all_regions
 
 CLASS_NAMES = ("dog", "帽子", "tree", "car")
 ATTRIBUTE_NAMES = ("red", "striped", "大")
@@ -58,14 +59,12 @@ def make_tags(regions: ImageRegions, language: str = "zh") -> ImageTags:
     )
 
 
-def write_regions(place: str | Path, records: list[ImageRegions], **settings: Any) -> None:
+def write_regions(
+    place: str | Path, records: list[ImageRegions], *, rows_per_shard: int = 4, **settings: Any
+) -> None:
     """A complete folder of shards."""
-    with RegionWriter(
-        place, **{"detector": "d1", "feature_width": 8, "rows_per_shard": 4, **settings}
-    ) as writer:
-        for regions in records:
-            if regions.image_id not in writer.finished_ids():
-                writer.add(regions)
+    own = RegionSettings(**{"detector": "d1", "feature_width": 8, **settings})
+    write_all_regions(place, records, own, rows_per_shard=rows_per_shard)
 
 
 def same(first: object, second: object) -> bool:

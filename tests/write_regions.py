@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 
 from storage.records import ImageRegions
-from storage.region_shards import RegionWriter
+from storage.region_slices import RegionSettings, write_regions
 from tests.builders_storage import many_regions
 
 ROWS_PER_SHARD = 4
@@ -27,20 +27,16 @@ def main() -> int:
     if arguments.file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.file_bytes, arguments.file_bytes))
     try:
-        write(arguments.folder, dying(arguments.num_images, arguments.kill_at))
+        write_regions(
+            arguments.folder,
+            dying(arguments.num_images, arguments.kill_at),
+            RegionSettings(detector="d1", feature_width=8),
+            rows_per_shard=ROWS_PER_SHARD,
+        )
     except OSError as error:
         print(f"{error.errno} {error.filename} {error.strerror}")
         return 74
     return 0
-
-
-def write(folder: str, records: Iterator[ImageRegions]) -> None:
-    with RegionWriter(
-        folder, detector="d1", feature_width=8, rows_per_shard=ROWS_PER_SHARD
-    ) as writer:
-        for regions in records:
-            if regions.image_id not in writer.finished_ids():
-                writer.add(regions)
 
 
 def dying(num_images: int, kill_at: int | None) -> Iterator[ImageRegions]:

@@ -1,17 +1,32 @@
 """Stage: photos -> regions in shards; photos that cannot be read are set aside."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from detector.config import RegionRules
+from flows.child_scale import current_scale
 from flows.photos import read_photos
 from flows.progress import SILENT, Progress
+from flows.ranks import is_writer, local_rank, rank, world
+from flows.team import team
+from storage.earlier_regions import open_earlier
+from storage.errors import StorageError
+from storage.manifest import MANIFEST_NAME
+from storage.places import Place
 from storage.quarantine import QUARANTINE_NAME, write_quarantine
+from storage.region_slices import ShardReport, bring_home, finish_slices
 
-VERSION = 1
+if TYPE_CHECKING:
+    from detector.extract import Extractor, Slice
+
+VERSION = 2
+USES_DEVICE = True
 SHRINKABLE = ("batch_size",)
+SPREADS = {"torchrun": "", "ray": "flows.orchestration.ray_detect"}
+REUSES = "earlier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +41,12 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
+    """earlier: another extraction with the same settings; photos of the same bytes stay seen."""
+
     images: Path
     photos: Mapping[str, Path]
     detector: Path
+    earlier: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,46 +60,141 @@ class Summary:
     num_out: int
     num_quarantined: int
     num_regions: int
+    num_reused: int
+    num_computed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """An extraction made ready.
+
+    home: the folder where all shards end up
+    desk: where workers put them: home, or a place that all machines reach
+    """
+
+    slices: "Sequence[Slice]"
+    extractor: "Extractor"
+    home: Place
+    desk: Place
+
+    @property
+    def num_photos(self) -> int:
+        """In all slices."""
+        return sum(map(len, self.slices))
 
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
-    """See every photo once; goes on after the last whole shard."""
-    import os
+    """See every photo once, alone or with the other processes of torchrun; whole shards stay.
+
+    Raises:
+        StorageError: A shard was made elsewhere and does not arrive here.
+    """
+    from detector.extract import extract_shard
+
+    scale = current_scale()
+    work = made_ready(config, inputs, outputs, scale.shared if world() > 1 else "")
+    fellows = team()
+
+    def tell(more: int = 0) -> None:
+        progress.at(fellows.count(more), work.num_photos, unit="photos")
+
+    if is_writer():
+        work.home.remove(MANIFEST_NAME)
+    reports = []
+    for number in fellows.claims(len(work.slices)):
+        reports.append(extract_shard(work.slices[number], work.desk, work.extractor, tell))
+        fellows.hand_in(reports[-1].as_json())
+    if is_writer():
+        lines = fellows.collect(len(work.slices), tell)
+        reports = [arrived(work, ShardReport.from_json(line)) for line in lines]
+        finish(work, reports)
+        fellows.wait_for_writers(scale.nodes)
+    if rank() == 0:
+        clear(work)
+    return summary_of(reports)
+
+
+def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "") -> Work:
+    """Read the list, the detector and what was extracted earlier.
+
+    Args:
+        config: Of the stage.
+        inputs: Of the stage.
+        outputs: Of the stage.
+        shared: URL under which workers hand over shards; "" where they write them in place.
+    """
+    import torch
 
     from detector.checkpoints import load_detector
-    from detector.extract import extract
-    from storage.region_shards import RegionWriter
+    from detector.extract import extractor_of, settings_of, slices_of
 
     sources = read_photos(inputs.images, inputs.photos)
-    loaded = load_detector(inputs.detector)
-    done = 0
-
-    def tell(image_id: str) -> None:
-        nonlocal done
-        done += 1
-        progress.at(done, len(sources), unit="photos")
-
-    with RegionWriter(
-        outputs.regions,
-        detector=loaded.fingerprint,
-        feature_width=loaded.model.feature_width,
-        dtype=config.dtype,
-        rows_per_shard=config.rows_per_shard,
-    ) as writer:
-        extraction = extract(
-            loaded.model,
-            sources,
-            loaded.label_map,
-            writer,
+    detector = load_detector(inputs.detector)
+    settings = settings_of(detector, config.rules, config.dtype)
+    has_gpu = torch.cuda.is_available()
+    home = Place(outputs.regions)
+    return Work(
+        slices=slices_of(sources, config.rows_per_shard),
+        extractor=extractor_of(
+            detector,
+            settings,
+            rules=config.rules,
             workers=int(os.environ.get("OMP_NUM_THREADS", "1")),
             batch_size=config.batch_size,
-            rules=config.rules,
-            on_image=tell,
+            earlier=open_earlier(inputs.earlier, settings) if inputs.earlier else None,
+            device=f"cuda:{local_rank() % torch.cuda.device_count()}" if has_gpu else "cpu",
+        ),
+        home=home,
+        desk=Place(f"{shared.rstrip('/')}/{outputs.regions.parent.name}") if shared else home,
+    )
+
+
+def arrived(work: Work, report: ShardReport) -> ShardReport:
+    """Fetch a worker's shard, unless it was written in place.
+
+    Raises:
+        StorageError: It is not here, or arrives damaged.
+    """
+    if work.desk is not work.home:
+        bring_home(work.desk, work.home, report)
+    elif report.entry.file not in work.home:
+        raise StorageError(
+            f"{work.home.describe(report.entry.file)}: made on another machine and not seen here; "
+            "set scale.shared to a URL that all machines reach"
         )
-    write_quarantine(outputs.regions.parent / QUARANTINE_NAME, extraction.quarantined)
+    return report
+
+
+def finish(work: Work, reports: Sequence[ShardReport]) -> None:
+    """Complete the folder: what was set aside, then the manifest.
+
+    Raises:
+        OSError: Disk full, no permission, ...; the folder stays incomplete.
+    """
+    assert work.home.folder is not None
+    in_order = sorted(reports, key=lambda report: report.number)
+    dropped = [entry for report in in_order for entry in report.quarantined]
+    write_quarantine(work.home.folder.parent / QUARANTINE_NAME, dropped)
+    finish_slices(work.home, work.extractor.settings, in_order)
+
+
+def clear(work: Work) -> None:
+    """Remove what workers handed over; it has arrived."""
+    if work.desk is not work.home:
+        for name in work.desk.names():
+            work.desk.remove(name)
+
+
+def summary_of(reports: Sequence[ShardReport]) -> Summary:
+    """The counts of all shards."""
+    num_out = sum(report.entry.rows for report in reports)
+    num_quarantined = sum(len(report.quarantined) for report in reports)
+    num_reused = sum(report.num_reused for report in reports)
     return Summary(
-        num_in=extraction.num_in,
-        num_out=extraction.num_written + extraction.num_reused,
-        num_quarantined=len(extraction.quarantined),
-        num_regions=extraction.num_regions,
+        num_in=num_out + num_quarantined,
+        num_out=num_out,
+        num_quarantined=num_quarantined,
+        num_regions=sum(report.num_regions for report in reports),
+        num_reused=num_reused,
+        num_computed=num_out - num_reused,
     )

@@ -1,13 +1,14 @@
 import pickle
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from storage.errors import DamagedFileError, MissingFileError, RecordError, StorageError
+from storage.errors import DamagedFileError, MissingFileError, RecordError
 from storage.records import HEIGHT_FIRST
-from storage.region_shards import RegionReader, RegionWriter
+from storage.region_shards import RegionReader
 from tests.builders_storage import bytes_of, make_regions, many_regions, same, write_regions
 
 
@@ -24,12 +25,8 @@ def test_what_is_written_is_read_by_id_and_in_order(tmp_path: Path) -> None:
 def test_float32_on_request_and_float16_by_default(tmp_path: Path) -> None:
     regions = make_regions()
     exact = regions.features.astype(np.float32) + np.float32(1e-4)
-    wide = RegionWriter(tmp_path / "a", detector="d", feature_width=8, dtype="float32")
-    wide.add(_with_features(regions, exact))
-    wide.close()
-    narrow = RegionWriter(tmp_path / "b", detector="d", feature_width=8)
-    narrow.add(_with_features(regions, exact))
-    narrow.close()
+    write_regions(tmp_path / "a", [replace(regions, features=exact)], dtype="float32")
+    write_regions(tmp_path / "b", [replace(regions, features=exact)])
     assert np.array_equal(RegionReader(tmp_path / "a")["photos/1"].features, exact)
     kept = RegionReader(tmp_path / "b")["photos/1"].features
     assert kept.dtype == np.float16
@@ -106,34 +103,32 @@ def test_a_place_in_memory_holds_the_same_bytes(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"width": 9}, "features are 9 wide, the shards 8"),
-        ({"image_id": "photos/0"}, "regions added twice"),
+        ({"image_id": "photos/0"}, "added twice"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused(tmp_path: Path, change: dict, message: str) -> None:
-    writer = RegionWriter(tmp_path, detector="d", feature_width=8)
-    writer.add(make_regions("photos/0"))
+@pytest.mark.parametrize("rows_per_shard", [1, 4])
+def test_a_record_that_does_not_fit_is_refused(
+    tmp_path: Path, change: dict, message: str, rows_per_shard: int
+) -> None:
+    records = [make_regions("photos/0"), make_regions(**{"image_id": "photos/1", **change})]
     with pytest.raises(RecordError, match=message):
-        writer.add(make_regions(**{"image_id": "photos/1", **change}))
+        write_regions(tmp_path, records, rows_per_shard=rows_per_shard)
+    with pytest.raises(MissingFileError, match=r"manifest\.json: no such file; the folder is inc"):
+        RegionReader(tmp_path)
 
 
 def test_a_feature_beyond_float16_is_refused(tmp_path: Path) -> None:
-    regions = make_regions()
-    writer = RegionWriter(tmp_path, detector="d", feature_width=8)
+    regions = replace(make_regions(), features=np.full((3, 8), 1e5, np.float32))
     with pytest.raises(RecordError, match="NaN or infinity"):
-        writer.add(_with_features(regions, np.full((3, 8), 1e5, np.float32)))
+        write_regions(tmp_path, [regions])
 
 
-def test_a_folder_of_other_settings_is_not_mixed(tmp_path: Path) -> None:
+def test_shards_of_other_settings_are_written_anew(tmp_path: Path) -> None:
     write_regions(tmp_path, many_regions(4))
-    with pytest.raises(StorageError, match="detector 'd1', here 'd2'"):
-        RegionWriter(tmp_path, detector="d2", feature_width=8)
-
-
-def test_a_folder_without_manifest_is_incomplete(tmp_path: Path) -> None:
-    writer = RegionWriter(tmp_path, detector="d", feature_width=8, rows_per_shard=1)
-    writer.add(make_regions())
-    with pytest.raises(MissingFileError, match=r"manifest\.json: no such file; the folder is inc"):
-        RegionReader(tmp_path)
+    write_regions(tmp_path, many_regions(4), detector="d2")
+    assert RegionReader(tmp_path).detector == "d2"
+    with pytest.raises(RecordError, match="dtype 'float64'"):
+        write_regions(tmp_path, many_regions(4), dtype="float64")
 
 
 @pytest.mark.parametrize("read_all", [True, False])
@@ -160,9 +155,3 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "regions-00002.parquet").unlink()
     with pytest.raises(DamagedFileError, match=r"regions-00002\.parquet: missing"):
         RegionReader(tmp_path)
-
-
-def _with_features(regions, features):
-    from dataclasses import replace
-
-    return replace(regions, features=features)

@@ -11,7 +11,8 @@ from storage.annotation_shards import read_annotations, write_annotations
 from storage.published.label_maps import LabelMap, read_label_map, write_label_map
 from storage.published.tsv import TsvReader, write_tsv
 from storage.records import Annotations, ImageRegions, ImageTags
-from storage.region_shards import RegionReader, RegionWriter
+from storage.region_shards import RegionReader
+from storage.region_slices import RegionSettings, write_regions
 from storage.tag_shards import read_tags, write_tags
 from tests.builders_storage import same
 from tests.strategies import annotations, image_tags, label_maps, many_image_regions
@@ -25,11 +26,8 @@ FIELDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max
 def test_regions(data: st.DataObject, dtype: str, rows_per_shard: int) -> None:
     records: list[ImageRegions] = data.draw(many_image_regions(dtype=dtype))
     with tempfile.TemporaryDirectory() as folder:
-        with RegionWriter(
-            folder, detector="d", feature_width=3, dtype=dtype, rows_per_shard=rows_per_shard
-        ) as writer:
-            for regions in records:
-                writer.add(regions)
+        settings = RegionSettings(detector="d", feature_width=3, dtype=dtype)
+        write_regions(folder, records, settings, rows_per_shard=rows_per_shard)
         reader = RegionReader(folder)
         assert len(reader) == len(records)
         assert all(map(same, reader.in_order(), records))
