@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from flows.run_folder import RunFolder
+from typing import Protocol
 
 DONE = "done"
 OUT_OF_MEMORY = "out of memory"
@@ -28,6 +27,14 @@ FAILED = "failed"
 STOPPED = "stopped"
 TIME_LIMIT = "time limit"
 PARENT_GONE = "parent gone"
+
+
+class Folder(Protocol):
+    """A run's folder: `flows.run_folder.RunFolder`, which itself writes attempts down."""
+
+    @property
+    def path(self) -> Path:
+        """Where the run lies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,26 +63,30 @@ class Attempt:
     resumed: bool = False
 
 
-def add_attempt(run: RunFolder, attempt: Attempt) -> None:
+def add_attempt(run: Folder, attempt: Attempt) -> None:
     """Write down a try that is over; a disk that refuses it is the step's own trouble."""
-    path = run.attempts(attempt.step, attempt.fingerprint)
+    path = _path(run, attempt.step, attempt.fingerprint)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(asdict(attempt), ensure_ascii=False) + "\n")
 
 
-def attempts_at(run: RunFolder, step: str, fingerprint: str) -> list[Attempt]:
+def attempts_at(run: Folder, step: str, fingerprint: str) -> list[Attempt]:
     """The tries at one step with that fingerprint, in order."""
-    return list(_read(run.attempts(step, fingerprint)))
+    return list(_read(_path(run, step, fingerprint)))
 
 
-def read_attempts(run: RunFolder) -> list[Attempt]:
+def read_attempts(run: Folder) -> list[Attempt]:
     """All tries at all steps, oldest first."""
     found = [
         attempt for path in sorted(run.path.glob("attempts/*.jsonl")) for attempt in _read(path)
     ]
     return sorted(found, key=lambda attempt: attempt.began)
+
+
+def _path(run: Folder, step: str, fingerprint: str) -> Path:
+    return run.path / "attempts" / f"{step}-{fingerprint[:12]}.jsonl"
 
 
 def _read(path: Path) -> Iterator[Attempt]:

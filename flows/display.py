@@ -54,7 +54,9 @@ class Display:
                     self._line(event.step, "started")
             elif event.kind == "progress":
                 self._progress(event)
-            else:
+            elif event.kind == "waiting":
+                self._line(event.step, event.message, "yellow", is_important=True)
+            elif event.kind != "log":
                 self._ended(event)
             if self._live is not None:
                 self._live.update(self._table())

@@ -5,6 +5,8 @@ sysexits.h); a parent tells the user in one line.
 """
 
 import errno
+import re
+from collections.abc import Iterator
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
@@ -60,31 +62,21 @@ class ExitStatus(IntEnum):
     USAGE = 64
     BAD_INPUT = 65
     MISSING_INPUT = 66
+    LOST = 69
     TRY_AGAIN = 75
     BAD_CONFIG = 78
     OUT_OF_MEMORY = 137
     CANCELLED = 143
 
 
-FATAL = frozenset(
-    {
-        ExitStatus.USAGE,
-        ExitStatus.BAD_INPUT,
-        ExitStatus.MISSING_INPUT,
-        ExitStatus.BAD_CONFIG,
-        ExitStatus.CRASHED,
-    }
-)
-"""Trying again would end the same way."""
-
 KILLED = frozenset({-9, 137})
-"""SIGKILL, mostly for want of memory: once more, with a smaller batch where that is harmless."""
+"""SIGKILL, mostly for want of memory."""
 
 CRASHED_BY_SIGNAL = frozenset({-11, -6, -7, -4, 139, 134})
-"""Segmentation fault, abort, bus error, illegal instruction: once more."""
+"""Segmentation fault, abort, bus error, illegal instruction."""
 
 STOPPED = frozenset({-15, -2, 143, 130})
-"""SIGTERM or Ctrl-C: somebody meant it."""
+"""SIGTERM or Ctrl-C to the child alone: its machine or its place is wanted back."""
 
 _ROOMS = (
     ("storage.errors", "StorageError"),
@@ -93,7 +85,49 @@ _ROOMS = (
     ("oscar_core.errors", "OscarCoreError"),
     ("oscar_core.metrics.errors", "MetricError"),
 )
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EADDRINUSE}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PASSING = {
+    errno.EADDRINUSE,
+    errno.EAGAIN,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ESTALE,
+}
+"""What a disk, a file server or a busy machine may answer now and not a minute later."""
+
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR}
+
+_MEMORY_NAMES = {"MemoryError", "OutOfMemoryError", "ArrowMemoryError"}
+_MEMORY_WORDS = re.compile(
+    r"can't allocate memory|CUDA out of memory|CUDA error: out of memory|std::bad_alloc"
+    r"|CUBLAS_STATUS_ALLOC_FAILED",
+)
+_LOST_NAMES = {
+    "ConnectionError",
+    "TimeoutError",
+    "DistBackendError",  # torch.distributed
+    "DistNetworkError",
+    "DistStoreError",
+    "ActorDiedError",  # ray
+    "NodeDiedError",
+    "ObjectLostError",
+    "RayActorError",
+    "WorkerCrashedError",
+    "EndpointConnectionError",  # botocore
+    "HTTPClientError",
+}
+_LOST_WORDS = re.compile(
+    r"CUDA-capable devices? (is|are) busy or unavailable|no CUDA-capable device is detected"
+    r"|GPU is lost|fallen off the bus|uncorrectable (ECC|NVLink) error|device lost"
+    r"|CUDA error: (unknown error|the launch timed out|initialization error)"
+    r"|NCCL (error|communicator was aborted)|nccl(System|Remote|Unhandled\w*)Error"
+    r"|connectFullMesh failed|Connection (closed by|reset by|refused)|Timed out waiting \d+ms"
+    r"|Socket closed",
+    re.IGNORECASE,
+)
+"""What torch says by a plain RuntimeError: a device or another process is gone."""
 
 
 def user_errors() -> tuple[type[Exception], ...]:
@@ -108,19 +142,33 @@ def exit_status(error: BaseException) -> ExitStatus:
     """The exit status that tells a parent what to do about an error (orchestration.md, 4)."""
     from storage.errors import MissingFileError
 
+    if is_out_of_memory(error):
+        return ExitStatus.OUT_OF_MEMORY
+    if any(isinstance(each, OSError) and each.errno in _FULL for each in _causes(error)):
+        return ExitStatus.TRY_AGAIN
     if isinstance(error, ConfigError):
         return ExitStatus.BAD_CONFIG
     if isinstance(error, MissingFileError | FileNotFoundError):
         return ExitStatus.MISSING_INPUT
     if isinstance(error, user_errors()):
         return ExitStatus.BAD_INPUT
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return ExitStatus.OUT_OF_MEMORY
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if _names(error) & _LOST_NAMES or _is_said(_LOST_WORDS, error):
+        return ExitStatus.LOST
+    if isinstance(error, OSError) and error.errno in _PASSING:
         return ExitStatus.TRY_AGAIN
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+    if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
         return ExitStatus.BAD_INPUT
     return ExitStatus.CRASHED
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error, or what it was made of, says that memory did not suffice."""
+    return any(
+        _names(each) & _MEMORY_NAMES
+        or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
+        or _is_said(_MEMORY_WORDS, each)
+        for each in _causes(error)
+    )
 
 
 def one_line(error: BaseException, folder: Path | None = None) -> str:
@@ -130,7 +178,7 @@ def one_line(error: BaseException, folder: Path | None = None) -> str:
         error: what a stage raised.
         folder: where the stage writes, named when the disk is full.
     """
-    if isinstance(error, OSError) and error.errno in _FULL - {errno.EADDRINUSE}:
+    if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or folder or "the run folder"
         return (
             f"{place}: no space left to write ({error.strerror}); make room and run the same "
@@ -138,9 +186,27 @@ def one_line(error: BaseException, folder: Path | None = None) -> str:
         )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or type(error).__name__}"
-    if isinstance(error, MemoryError):
-        return "out of memory; lower resources.parallel or the batch size"
     text = " ".join(str(error).split())
+    if is_out_of_memory(error):
+        said = f" ({text[:200]})" if text else ""
+        return f"out of memory{said}; lower resources.parallel or the batch size"
     if isinstance(error, user_errors()):
         return text
     return f"{type(error).__name__}: {text}"[:500]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was explicitly raised from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _names(error: BaseException) -> set[str]:
+    """Names of its classes; torch and Ray need not be imported to know theirs."""
+    return {each.__name__ for each in type(error).__mro__}
+
+
+def _is_said(words: re.Pattern[str], error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and words.search(str(error)) is not None

@@ -1,45 +1,139 @@
-"""All processes that descend from one child, whatever group or session they moved to.
+"""All processes that descend from one child, wherever they went: found, ended.
 
-A child's environment carries a mark; its descendants inherit it. torchrun's workers and Ray's
-processes live in sessions of their own, where a signal to the child's group does not reach them.
-Only where /proc is (Linux); elsewhere a family is the child's group.
+A process group is not enough: torchrun's workers and Ray's daemons open sessions of their own, and
+a group whose leader is gone has no name that `waitpid` knows. So every child gets a word of its
+own in its environment, which its descendants inherit, and they are found by it in /proc. Where
+there is no /proc the group alone is ended.
 """
 
 import os
 import signal
-from contextlib import suppress
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
+
+from flows.guard import find
 
 VARIABLE = "OSCAR_FLOW_FAMILY"
+POLL_SECONDS = 0.05
+_PROC = Path("/proc")
+_GUARD = Path(__file__).with_name("guard.py")
+_ROUNDS = 40
+"""SIGKILLs to what forks while it is looked for."""
 
 
 def new_mark() -> str:
-    """A name for a child and all that descend from it; set it as `VARIABLE` when starting it."""
-    return uuid4().hex
+    """A word that no other child has; its environment holds it as `VARIABLE`."""
+    return uuid.uuid4().hex
 
 
 def members(mark: str) -> list[int]:
-    """Process ids that carry the mark and live; zombies have no environment any more."""
-    wanted = f"{VARIABLE}={mark}".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):  # gone meanwhile, or another user's
-            if wanted in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return sorted(set(found) - {os.getpid()})
+    """Living processes whose environment carries the word."""
+    return sorted(find(_entry(mark))) if mark and _PROC.is_dir() else []
 
 
-def end_family(mark: str) -> int:
-    """SIGKILL to every member, until none is left or none dies any more.
+def group_members(group: int) -> set[int]:
+    """Living processes of a process group."""
+    found = set()
+    for pid in _processes():
+        with suppress(OSError):
+            fields = stat_fields(pid)
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.add(pid)
+    return found
 
-    Returns:
-        How many were killed.
+
+def end_family(
+    mark: str,
+    *,
+    group: int | None = None,
+    grace_seconds: float,
+    is_hard: bool = False,
+) -> None:
+    """SIGTERM to every member once, SIGKILL to those still there after the grace.
+
+    Args:
+        mark: the word, "" where there is none.
+        group: process group whose members belong to it, too; its leader must not have been
+            waited for yet, so that the number is still its own.
+        grace_seconds: how long to wait in between.
+        is_hard: SIGKILL at once, as a stopped process takes no other signal.
     """
-    killed: set[int] = set()
-    while remaining := set(members(mark)) - killed:  # one may have started another meanwhile
-        for pid in remaining:
+
+    def alive() -> set[int]:
+        return set(members(mark)) | (group_members(group) if group is not None else set())
+
+    found = alive()
+    if found and not is_hard:
+        _signal(found, signal.SIGTERM)
+        _signal(found, signal.SIGCONT)  # a stopped one sees its SIGTERM only then
+        _wait(lambda: not alive(), grace_seconds)
+    for _ in range(_ROUNDS):
+        if group is not None:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        killed |= remaining
-    return len(killed)
+                os.killpg(group, signal.SIGKILL)
+        found = alive()
+        if not found:
+            return
+        _signal(found, signal.SIGKILL)
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def guarded(mark: str, grace_seconds: float) -> Iterator[None]:
+    """End the family when this process dies within the block, however it dies.
+
+    A process outside the family waits for the end of a pipe that this one holds open. The child
+    watches for itself, too; but it may be stopped, or dead with its own children alive.
+    """
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_GUARD), os.fsdecode(_entry(mark)), str(grace_seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.wait()
+        if guard.stdin is not None:
+            guard.stdin.close()
+
+
+def stat_fields(pid: int) -> list[str]:
+    """What /proc tells of a process behind its name, which may hold blanks and brackets.
+
+    State, parent, group, ...
+
+    Raises:
+        OSError: It is gone.
+    """
+    text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    return text.rpartition(")")[2].split()
+
+
+def _entry(mark: str) -> bytes:
+    """As it stands in an environment."""
+    return f"{VARIABLE}={mark}".encode()
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir(_PROC) if name.isdigit()] if _PROC.is_dir() else []
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _wait(is_over: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not is_over() and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)

@@ -1,12 +1,11 @@
 """One child process in its own process group: started, listened to, limited, ended.
 
-Prefect's own time limits leave the child alive (specs/orchestration.md section 4), so the limit
-is kept here, by polling. The child's standard input is a pipe nobody writes to: when this process
-dies, however it dies, the child reads end-of-file and ends itself.
+Prefect's own time limits leave the child alive (specs/orchestration.md section 4), so limits are
+kept here, by polling a clock that nobody sets. Nothing that descends from the child outlives this
+process, however it dies (`flows.family`).
 """
 
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -14,11 +13,16 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
+
+from flows.family import VARIABLE, end_family, guarded, stat_fields
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 6.0
 """Between SIGTERM and SIGKILL; a stage writes nothing it could not do without in that time."""
+
+Cut = Literal["", "stopped", "time limit", "hung"]
+"""Why a child was ended from here; "" where it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +30,12 @@ class Ended:
     """How a child ended.
 
     status:     exit status, negative for a signal
-    at_limit:   it was killed because it worked longer than its limit
-    is_stopped: it was killed because the run was asked to stop
+    cut:        why it was ended from here, "" where it ended by itself
     last_lines: the end of what it printed
     """
 
     status: int
-    at_limit: bool
-    is_stopped: bool
+    cut: Cut
     seconds: float
     last_lines: tuple[str, ...]
 
@@ -42,85 +44,68 @@ def run_child(
     arguments: Sequence[str],
     *,
     environment: Mapping[str, str],
-    stop: threading.Event,
-    limit_seconds: float | None = None,
+    family: str,
     grace_seconds: float = GRACE_SECONDS,
+    descriptors: Sequence[int] = (),
     on_start: Callable[[int], None],
     on_line: Callable[[str], None],
-    on_poll: Callable[[float], None],
+    verdict: Callable[[float], Cut],
 ) -> Ended:
-    """Run a program to its end; whatever happens here, its whole process group is gone after.
+    """Run a program to its end; whatever happens here, all that descends from it is gone after.
 
     Args:
         arguments: program and arguments.
         environment: the child's whole environment.
-        stop: set by another thread to end the child early.
-        limit_seconds: kill the group when it is older; None for no limit.
-        grace_seconds: time between SIGTERM and SIGKILL.
+        family: word by which its descendants are found (`flows.family.new_mark`).
+        grace_seconds: time between SIGTERM and SIGKILL; a hung child gets SIGKILL at once.
+        descriptors: open files that the child holds, too, e.g. locks.
         on_start: told the child's process id.
         on_line: told every line of its output, from a reader thread.
-        on_poll: told the seconds since the start, about twenty times a second.
+        verdict: asked about twenty times a second, with the seconds since the start, whether to
+            end it now and why; "" to let it work.
+
+    Raises:
+        OSError: It could not be started.
     """
     started = time.monotonic()
-    child = subprocess.Popen(
-        list(arguments),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=dict(environment),
-        text=True,
-        errors="replace",
-        bufsize=1,
-        start_new_session=True,
-    )
-    last_lines: deque[str] = deque(maxlen=20)
-    at_limit = is_stopped = False
-    reader = threading.Thread(target=_read, args=(child.stdout, last_lines, on_line), daemon=True)
-    try:
-        on_start(child.pid)
-        reader.start()
-        while child.poll() is None:
-            seconds = time.monotonic() - started
-            on_poll(seconds)
-            if stop.is_set():
-                is_stopped = True
-                break
-            if limit_seconds is not None and seconds > limit_seconds:
-                at_limit = True
-                break
-            time.sleep(POLL_SECONDS)
-    finally:
-        end_group(child.pid, grace_seconds=grace_seconds, wait=lambda: child.poll() is None)
-        child.wait()
-        if reader.is_alive():
+    with guarded(family, grace_seconds):
+        child = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**environment, VARIABLE: family},
+            text=True,
+            errors="replace",
+            bufsize=1,
+            start_new_session=True,
+            pass_fds=descriptors,
+        )
+        last_lines: deque[str] = deque(maxlen=20)
+        reader = threading.Thread(
+            target=_read, args=(child.stdout, last_lines, on_line), daemon=True
+        )
+        cut: Cut = ""
+        try:
+            reader.start()
+            on_start(child.pid)
+            while not cut and not _has_ended(child.pid):
+                time.sleep(POLL_SECONDS)
+                cut = verdict(time.monotonic() - started)
+        finally:
+            end_family(family, group=child.pid, grace_seconds=grace_seconds, is_hard=cut == "hung")
+            child.wait()
             reader.join(timeout=grace_seconds)
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
     return Ended(
         status=child.returncode,
-        at_limit=at_limit,
-        is_stopped=is_stopped,
+        cut=cut,
         seconds=time.monotonic() - started,
         last_lines=tuple(last_lines),
     )
-
-
-def end_group(leader: int, *, grace_seconds: float, wait: Callable[[], bool]) -> None:
-    """SIGTERM to a process group, SIGKILL when it is still there after the grace.
-
-    Args:
-        leader: process id of the group's leader.
-        grace_seconds: how long to wait in between.
-        wait: whether the leader still lives.
-    """
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGTERM)
-        until = time.monotonic() + grace_seconds
-        while wait() and time.monotonic() < until:
-            time.sleep(POLL_SECONDS)
-        os.killpg(leader, signal.SIGKILL)
 
 
 def boot_id() -> str:
@@ -135,11 +120,15 @@ def boot_id() -> str:
 def start_ticks(pid: int) -> int | None:
     """When a process started, in ticks since boot; None when it is gone. Tells reused ids apart."""
     try:
-        with open(f"/proc/{pid}/stat") as stream:
-            fields = stream.read().rpartition(")")[2].split()
+        fields = stat_fields(pid)
     except OSError:
         return None
     return None if fields[0] == "Z" else int(fields[19])
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether it has; it is not waited for yet, so its number and its group's stay its own."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _read(pipe: IO[str] | None, last_lines: deque[str], on_line: Callable[[str], None]) -> None:

@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
+from flows.attempts import PARENT_GONE, Attempt, add_attempt
 from flows.errors import RunLockedError
-from flows.process import GRACE_SECONDS, boot_id, end_group, start_ticks
+from flows.family import end_family
+from flows.process import GRACE_SECONDS, boot_id, start_ticks
 from storage.artifacts import atomic_write_json
 
 RUNNING = "running"
@@ -38,7 +39,10 @@ class StepState:
 
     state:           running, done, failed or stopped
     pid, start_ticks, boot_id, host: the child; together they tell whether it still lives
-    seconds:         spent on this fingerprint by all attempts so far
+    family:          word by which all that descends from the child is found (`flows.family`)
+    started_at:      of this start's first attempt; began: of the latest
+    seconds:         spent on this fingerprint by all attempts so far; seconds_before: by those
+                     that were over when the latest began
     progress:        the latest progress line
     message:         why it failed
     """
@@ -58,6 +62,24 @@ class StepState:
     progress: str = ""
     message: str = ""
     log: str = ""
+    family: str = ""
+    began: str = ""
+    seconds_before: float = 0.0
+    halvings: int = 0
+    resumed: bool = False
+
+    def as_attempt(self) -> Attempt:
+        """The latest attempt, as far as the state tells."""
+        return Attempt(
+            step=self.step,
+            fingerprint=self.fingerprint,
+            number=self.attempt,
+            began=self.began or self.started_at,
+            seconds=round(max(0.0, self.seconds - self.seconds_before), 2),
+            outcome=PARENT_GONE,
+            halvings=self.halvings,
+            resumed=self.resumed,
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -99,10 +121,6 @@ class RunFolder:
     def log(self, step: str, fingerprint: str) -> Path:
         """Log of a step, one JSON object a line."""
         return self.path / "logs" / f"{step}-{fingerprint[:12]}.jsonl"
-
-    def attempts(self, step: str, fingerprint: str) -> Path:
-        """How its tries ended, one JSON object a line (`flows.attempts`)."""
-        return self.path / "attempts" / f"{step}-{fingerprint[:12]}.jsonl"
 
     def request(self, step: str) -> Path:
         """What the child of a step is asked to do."""
@@ -167,17 +185,23 @@ def locked(run: RunFolder) -> Iterator[None]:
 
 
 def end_orphans(run: RunFolder) -> None:
-    """End children of a process that is gone, and mark what they were doing as stopped."""
+    """End what descends from children of a process that is gone, and mark their steps as stopped.
+
+    The child itself may be dead with processes of its own alive, or stopped so that it noticed
+    nothing.
+    """
     for state in run.states():
         if state.state != RUNNING:
             continue
-        if state.is_alive:
-            end_group(state.pid, grace_seconds=GRACE_SECONDS, wait=partial(_is_alive, state))
-        run.write_state(replace(state, state=STOPPED, message="the process that ran it is gone"))
-
-
-def _is_alive(state: StepState) -> bool:
-    return state.is_alive
+        if state.host == socket.gethostname() and state.boot_id == boot_id():
+            end_family(
+                state.family,
+                group=state.pid if state.is_alive else None,
+                grace_seconds=GRACE_SECONDS,
+            )
+        message = "the process that ran it is gone"
+        add_attempt(run, replace(state.as_attempt(), message=message))
+        run.write_state(replace(state, state=STOPPED, message=message))
 
 
 def utc_now() -> str:

@@ -7,35 +7,33 @@ done-mark, or raises.
 import json
 import os
 import random
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from flows import attempts
 from flows.child import MARK, Request
-from flows.errors import (
-    CRASHED_BY_SIGNAL,
-    FATAL,
-    KILLED,
-    STOPPED,
-    CancelledError,
-    ExitStatus,
-    StageFailedError,
-)
-from flows.identity import IDENTITY, PreparedStep, config_as_json
-from flows.process import Ended, boot_id, run_child, start_ticks
+from flows.devices import claim_devices
+from flows.errors import CancelledError, ExitStatus, StageFailedError
+from flows.failures import Failure, judge, num_memory_kills
+from flows.family import new_mark
+from flows.identity import IDENTITY, PreparedStep, config_as_json, stage_module
+from flows.launch import child_command
+from flows.process import Cut, Ended, run_child
 from flows.progress import ProgressReport, clock
-from flows.run_folder import DONE, FAILED, RUNNING, RunFolder, StepState, utc_now
+from flows.run_folder import DONE, FAILED, RunFolder
 from flows.run_folder import STOPPED as STATE_STOPPED
+from flows.scale import LOCAL, Scale, engine_of
+from flows.step_record import StepRecord
+from flows.vigil import Furthest, Vigil
 from storage.artifacts import atomic_write_json, read_done
 
-HEARTBEAT_SECONDS = 5.0
 ALREADY_DONE = "already done"
+MOST_RETRY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +59,21 @@ Tell = Callable[[StepEvent], None]
 class Effort:
     """How hard to try.
 
-    retries:       how often a temporary failure (exit status 75) is tried again
-    retry_seconds: wait before the first retry; doubles each time, with a jitter of a half
+    retries:       how often in a row a failure that may pass is tried again without the step
+                   coming further; a stage's own limit wins
+    retry_seconds: wait before the first retry; doubles each time up to `MOST_RETRY_SECONDS`, with
+                   a jitter of a half
     grace_seconds: between SIGTERM and SIGKILL
     """
 
     retries: int = 3
     retry_seconds: float = 2.0
     grace_seconds: float = 6.0
+
+    def delay(self, failures: int) -> float:
+        """How long to wait after that many failures in a row [seconds]."""
+        doubled = self.retry_seconds * 2.0 ** min(failures - 1, 30)
+        return min(doubled, MOST_RETRY_SECONDS) * random.uniform(0.5, 1.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,7 @@ def run_step(
     effort: Effort,
     tell: Tell,
     stop: threading.Event,
+    scale: Scale = LOCAL,
 ) -> StepResult:
     """Bring one step to its done-mark.
 
@@ -99,6 +105,7 @@ def run_step(
         effort: retries and their waits.
         tell: told what happens.
         stop: set by another thread to end the step early.
+        scale: on how many processes and machines.
 
     Raises:
         StageFailedError: The stage failed for good; the message is one line.
@@ -110,7 +117,8 @@ def run_step(
         tell(StepEvent(step=name, kind=ALREADY_DONE))
         return StepResult(step=name, state=ALREADY_DONE, seconds=0.0, summary=done.summary)
     started = time.monotonic()
-    _Attempts(prepared, run, threads, effort, tell, stop).until_done()
+    work = _Work(prepared, run, threads, effort, tell, stop, scale)
+    _Tries(work).until_done()
     done = read_done(prepared.folder)
     if done is None:
         raise StageFailedError(name, 0, f"{name}: ended without its done-mark in {prepared.folder}")
@@ -138,202 +146,218 @@ def child_environment(threads: int, own: Mapping[str, str] | None = None) -> dic
     }
 
 
-class _Attempts:
-    """The attempts at one step."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Arguments of `run_step`."""
 
-    def __init__(
-        self,
-        prepared: PreparedStep,
-        run: RunFolder,
-        threads: int,
-        effort: Effort,
-        tell: Tell,
-        stop: threading.Event,
-    ) -> None:
-        self._prepared = prepared
-        self._run = run
-        self._threads = threads
-        self._effort = effort
-        self._tell = tell
-        self._stop = stop
-        self._name = prepared.step.name
-        self._log = run.log(self._name, prepared.fingerprint)
-        before = run.read_state(self._name)
-        same = before is not None and before.fingerprint == prepared.fingerprint
-        self._seconds_before = before.seconds if before is not None and same else 0.0
-        self._started_at = utc_now()
-        self._state: StepState | None = None
-        self._progress = ""
-        self._error = ""
-        self._last_beat = float("-inf")
+    prepared: PreparedStep
+    run: RunFolder
+    threads: int
+    effort: Effort
+    tell: Tell
+    stop: threading.Event
+    scale: Scale
+
+
+class _Tries:
+    """The tries at one step."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._prepared = work.prepared
+        self._name = work.prepared.step.name
+        self._furthest = Furthest()
+        self._record = StepRecord(work.prepared, work.run, self._tell_log)
+        self._halvings = self._record.halvings()
+        self._failures = 0
+        self._times_killed = 0
 
     def until_done(self) -> None:
-        """Attempt, and attempt again where the exit status says that it may help."""
+        """Try, and try again where the end of the child says that it may help.
+
+        Failures count as long as the step does not come further between them: a step that works
+        for weeks may be interrupted more often than one that stands still.
+        """
         self._prepared.folder.mkdir(parents=True, exist_ok=True)
         atomic_write_json(self._prepared.folder / IDENTITY, dict(self._prepared.identity))
-        temporary = crashed = halvings = attempt = 0
         while True:
-            attempt += 1
-            ended = self._attempt(attempt, halvings)
-            if ended.is_stopped or self._stop.is_set():
-                self._finish(STATE_STOPPED, "stopped")
-                raise CancelledError(f"{self._name}: stopped")
-            if ended.status == ExitStatus.DONE:
-                self._finish(DONE, "")
+            failure = self._try()
+            if failure is None:
+                self._record.finish(DONE, "")
                 return
-            message = self._message(ended)
-            if ended.at_limit or ended.status in FATAL:
-                raise self._failed(ended, message)
-            if ended.status in STOPPED:
-                self._finish(STATE_STOPPED, message)
-                raise CancelledError(f"{self._name}: {message}")
-            if ended.status in KILLED or ended.status in CRASHED_BY_SIGNAL:
-                halvings += ended.status in KILLED
-                crashed += 1
-                if crashed > 1:
-                    raise self._failed(ended, message)
-            else:
-                temporary += 1
-                if temporary > self._effort.retries:
-                    raise self._failed(ended, message)
-            self._wait(temporary + crashed, message)
+            if self._furthest.take():
+                self._failures = 0
+            self._failures += 1
+            self._times_killed += failure.outcome == attempts.KILLED
+            if failure.is_final or self._failures > self._retries():
+                raise self._failed(failure)
+            self._halvings += failure.for_memory
+            self._wait(failure)
 
-    def _attempt(self, attempt: int, halvings: int) -> Ended:
+    def _try(self) -> Failure | None:
+        """One child; None where it did its work.
+
+        Raises:
+            CancelledError: The run is to stop.
+        """
+        memory_kills = num_memory_kills()
+        vigil = Vigil(self._prepared.step.limits, self._work.stop)
+        self._record.error = ""
+        self._record.look_for_earlier_work()
+        began = time.monotonic()
+        try:
+            ended = self._child(vigil)
+        except BaseException:
+            self._record.end_try(attempts.STOPPED, None, "stopped", time.monotonic() - began)
+            self._record.finish(STATE_STOPPED, "stopped")
+            raise
+        if ended.cut == "" and ended.status == ExitStatus.DONE:
+            self._record.end_try(attempts.DONE, 0, "", ended.seconds)
+            return None
+        if ended.cut == "stopped" or self._work.stop.is_set():
+            self._record.end_try(attempts.STOPPED, ended.status, "stopped", ended.seconds)
+            raise self._stopped()
+        now = num_memory_kills()
+        was_short = None if now is None or memory_kills is None else now > memory_kills
+        failure = self._cut_short(ended, vigil) or judge(
+            ended,
+            said=self._record.error,
+            log=self._record.log,
+            was_memory_short=was_short,
+            times_killed=self._times_killed,
+        )
+        self._record.end_try(failure.outcome, ended.status, failure.message, ended.seconds)
+        return failure
+
+    def _child(self, vigil: Vigil) -> Ended:
+        """Start it, listen to it, wait for its end."""
+        prepared, work = self._prepared, self._work
+        number, family = self._record.next_number(), new_mark()
+        module = stage_module(prepared.step.stage)
+        spreads = getattr(module, "SPREADS", None)
+        request = work.run.request(self._name)
+        atomic_write_json(request, asdict(self._request(number)))
+        num_devices = _num_devices(module, spreads, work.scale)
+        with claim_devices(num_devices, self._tell_waiting, work.stop) as claim:
+            self._tell("started")
+            return run_child(
+                child_command(spreads, work.scale, request),
+                environment={**child_environment(work.threads), **claim.environment},
+                family=family,
+                grace_seconds=work.effort.grace_seconds,
+                descriptors=claim.descriptors,
+                on_start=lambda pid: self._begin(pid, number, family),
+                on_line=lambda line: self._on_line(line, vigil),
+                verdict=lambda seconds: self._poll(seconds, vigil),
+            )
+
+    def _request(self, number: int) -> Request:
         prepared = self._prepared
-        self._error = ""
-        request = Request(
+        return Request(
             stage=prepared.step.stage,
             config=_as_mapping(config_as_json(prepared.step.config)),
             inputs={name: _as_text(place) for name, place in prepared.inputs.items()},
             outputs={name: str(place) for name, place in prepared.outputs.items()},
             folder=str(prepared.folder),
             fingerprint=prepared.fingerprint,
-            halvings=halvings,
-            seconds_before=self._seconds_before,
+            halvings=self._halvings,
+            seconds_before=self._record.seconds_before,
+            scale=asdict(self._work.scale),
+            attempt=number,
         )
-        path = self._run.request(self._name)
-        atomic_write_json(path, asdict(request))
-        self._tell(StepEvent(step=self._name, kind="started"))
-        self._last_beat = float("-inf")
-        ended = run_child(
-            [sys.executable, "-u", "-m", "flows.child", str(path)],
-            environment=child_environment(self._threads),
-            stop=self._stop,
-            limit_seconds=prepared.step.limits.seconds,
-            grace_seconds=self._effort.grace_seconds,
-            on_start=lambda pid: self._begin(pid, attempt),
-            on_line=self._on_line,
-            on_poll=self._beat,
+
+    def _begin(self, pid: int, number: int, family: str) -> None:
+        self._record.begin(pid, number=number, halvings=self._halvings, family=family)
+        halved = f", batches halved {self._halvings} times" if self._halvings else ""
+        self._record.write_log(
+            "INFO", f"attempt {number}: process {pid}, {self._work.threads} threads{halved}"
         )
-        self._seconds_before += ended.seconds
-        return ended
 
-    def _begin(self, pid: int, attempt: int) -> None:
-        self._state = StepState(
-            step=self._name,
-            folder=self._prepared.folder.name,
-            fingerprint=self._prepared.fingerprint,
-            state=RUNNING,
-            attempt=attempt,
-            started_at=self._started_at,
-            updated_at=utc_now(),
-            seconds=self._seconds_before,
-            pid=pid,
-            start_ticks=start_ticks(pid),
-            boot_id=boot_id(),
-            host=socket.gethostname(),
-            log=str(self._log.relative_to(self._run.path)),
-        )
-        with suppress(OSError):
-            self._run.write_state(self._state)
-        self._write_log("INFO", f"attempt {attempt}: process {pid}, {self._threads} threads")
+    def _poll(self, seconds: float, vigil: Vigil) -> Cut:
+        self._record.beat(seconds)
+        return vigil.verdict(seconds)
 
-    def _beat(self, seconds: float) -> None:
-        """Keep the state file fresh, so that `status` and a later run know it lives."""
-        if seconds - self._last_beat < HEARTBEAT_SECONDS:
-            return
-        self._last_beat = seconds
-        self._update(RUNNING, "", self._seconds_before + seconds)
-
-    def _finish(self, state: str, message: str) -> None:
-        self._update(state, message, self._seconds_before)
-
-    def _update(self, state: str, message: str, seconds: float) -> None:
-        if self._state is None:
-            return
-        known = replace(
-            self._state,
-            state=state,
-            message=message,
-            seconds=round(seconds, 2),
-            progress=self._progress,
-        )
-        with suppress(OSError):  # the same: what the stage itself cannot write, it says
-            self._run.write_state(known)
-
-    def _on_line(self, line: str) -> None:
+    def _on_line(self, line: str, vigil: Vigil) -> None:
         """One line of the child's output: progress goes to the watcher, the rest to the log."""
         message = _parsed(line)
         if message is None:
-            self._write_log("INFO", line)
+            self._record.write_log("INFO", line)
+        elif message[MARK] == "heartbeat":
+            vigil.heard(int(message.get("rank", 0)))
+        elif message[MARK] == "leaving":
+            vigil.left(int(message.get("rank", 0)))
         elif message[MARK] == "progress":
             report = ProgressReport(**{k: v for k, v in message.items() if k != MARK})
-            self._progress = str(report)
-            self._tell(StepEvent(step=self._name, kind="progress", report=report))
-        elif message[MARK] == "error":
-            self._error = str(message.get("message", ""))
-            self._write_log("ERROR", self._error)
+            vigil.progressed()
+            self._furthest.at(report)
+            self._record.show(report)
+            self._tell("progress", report=report)
         else:
-            self._write_log(
-                str(message.get("level", "INFO")),
-                str(message.get("message", "")),
-                str(message.get("logger", "")),
-            )
+            self._record.read(message)
 
-    def _write_log(self, level: str, message: str, logger: str = "") -> None:
-        entry = {"time": utc_now(), "level": level, "logger": logger, "message": message}
-        with suppress(OSError):  # a full disk must not stop the reading of the child's output
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            with self._log.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
-
-    def _message(self, ended: Ended) -> str:
-        """One line: what happened, where the log lies."""
-        log = self._log
-        if ended.at_limit:
+    def _cut_short(self, ended: Ended, vigil: Vigil) -> Failure | None:
+        """The failure of a child that was ended from here; None for one that ended by itself."""
+        stage, progress = self._prepared.step.stage, self._record.progress or "none"
+        if ended.cut == "time limit":
             limit = clock(self._prepared.step.limits.seconds or 0)
-            return (
-                f"killed at its time limit of {limit} (last progress: {self._progress or 'none'}); "
-                f"raise limits.{self._prepared.step.stage}.seconds, or run the same command again "
-                "to go on from the last checkpoint"
+            return Failure(
+                outcome=attempts.TIME_LIMIT,
+                message=f"killed at its time limit of {limit} (last progress: {progress}); raise "
+                f"limits.{stage}.seconds, or run the same command again to go on from the last "
+                "checkpoint",
+                is_final=True,
             )
-        if self._error:
-            if ended.status == ExitStatus.CRASHED:
-                return f"{self._error} (log: {log})"
-            return self._error
-        if ended.status in KILLED:
-            return f"killed, most likely for want of memory (log: {log})"
-        if ended.status < 0:
-            return f"ended by signal {-ended.status} (log: {log})"
-        last = next((line for line in reversed(ended.last_lines) if line.strip()), "no output")
-        return f"exit status {ended.status}: {last[:300]} (log: {log})"
+        if ended.cut == "hung":
+            return Failure(
+                outcome=attempts.HUNG, message=f"{vigil.why} (last progress: {progress}); killed"
+            )
+        return None
 
-    def _failed(self, ended: Ended, message: str) -> StageFailedError:
-        self._finish(FAILED, message)
-        self._tell(StepEvent(step=self._name, kind="failed", message=message))
-        status = None if ended.at_limit else ended.status
-        return StageFailedError(self._name, status, f"{self._name}: {message}")
+    def _retries(self) -> int:
+        own = self._prepared.step.limits.retries
+        return self._work.effort.retries if own is None else own
 
-    def _wait(self, number: int, message: str) -> None:
+    def _failed(self, failure: Failure) -> StageFailedError:
+        message = failure.message
+        if not failure.is_final and self._failures > 1:
+            message = f"{message}; {self._failures} times in a row"
+        self._record.finish(FAILED, message)
+        self._tell("failed", message)
+        return StageFailedError(self._name, failure.status, f"{self._name}: {message}")
+
+    def _stopped(self) -> CancelledError:
+        self._record.finish(STATE_STOPPED, "stopped")
+        return CancelledError(f"{self._name}: stopped")
+
+    def _wait(self, failure: Failure) -> None:
         """Wait longer each time; the jitter keeps parallel branches from retrying together."""
-        delay = self._effort.retry_seconds * 2 ** (number - 1) * random.uniform(0.5, 1.5)
-        self._tell(
-            StepEvent(step=self._name, kind="retry", message=f"{message}; again in {clock(delay)}")
-        )
-        self._write_log("WARNING", f"again in {delay:.1f} s: {message}")
-        if self._stop.wait(delay):
-            self._finish(STATE_STOPPED, "stopped")
-            raise CancelledError(f"{self._name}: stopped")
+        delay = self._work.effort.delay(self._failures)
+        less = " with half the batch" if failure.for_memory else ""
+        text = f"{failure.outcome}: {failure.message}; again{less} in {clock(delay)}"
+        self._tell("retry", text)
+        self._record.write_log("WARNING", text)
+        if self._work.stop.wait(delay):
+            raise self._stopped()
+
+    def _tell(self, kind: str, message: str = "", report: ProgressReport | None = None) -> None:
+        self._work.tell(StepEvent(step=self._name, kind=kind, message=message, report=report))
+
+    def _tell_log(self, level: str, message: str) -> None:
+        self._work.tell(StepEvent(step=self._name, kind="log", message=message, level=level))
+
+    def _tell_waiting(self, message: str) -> None:
+        self._record.write_log("INFO", message)
+        self._tell("waiting", message)
+
+
+def _num_devices(module: ModuleType, spreads: Mapping[str, str] | None, scale: Scale) -> int:
+    """How many devices the step's processes on this machine use, where there are any."""
+    if not getattr(module, "USES_DEVICE", False):
+        return 0
+    engine = engine_of(spreads, scale)
+    if engine == "ray" and scale.ray_address:
+        return 0  # the cluster keeps its own books
+    return 1 if engine == "local" else scale.workers
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

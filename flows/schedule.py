@@ -13,6 +13,7 @@ from flows.identity import PreparedStep
 from flows.plan import Plan
 from flows.run_folder import RunFolder
 from flows.runner import Effort, StepResult, Tell, run_step
+from flows.scale import LOCAL, Scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,8 @@ class Resources:
 
     parallel:      steps that may run side by side
     threads:       compute threads of a step that runs alone; side by side they share them
-    retries:       how often a step that failed for a while (full disk) is tried again
+    retries:       how often in a row a step is tried again, without coming further, when its
+                   failure may pass: full disk, want of memory, lost device, preemption, hanging
     retry_seconds: wait before the first retry; doubles
     """
 
@@ -40,7 +42,8 @@ class Resources:
 class Execution:
     """One start of a plan: everything `run_step` needs, and the way to stop it.
 
-    stop: set to end all children; every waiting thread then raises `CancelledError`
+    stop:  set to end all children; every waiting thread then raises `CancelledError`
+    scale: on how many processes and machines the steps work that can be spread
     """
 
     plan: Plan
@@ -49,6 +52,7 @@ class Execution:
     resources: Resources
     tell: Tell
     stop: threading.Event = field(default_factory=threading.Event)
+    scale: Scale = LOCAL
 
     def run_step(self, name: str) -> StepResult:
         """Bring one step to its done-mark; threads by whether it may have company."""
@@ -62,6 +66,7 @@ class Execution:
             effort=Effort(retries=resources.retries, retry_seconds=resources.retry_seconds),
             tell=self.tell,
             stop=self.stop,
+            scale=self.scale,
         )
 
 

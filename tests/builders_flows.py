@@ -5,11 +5,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flows.digests import DigestBook
 from flows.identity import prepare
-from flows.limits import StageLimits
+from flows.limits import NO_LIMITS, StageLimits
 from flows.plan import Plan, Step
 from flows.run_folder import RunFolder
 from flows.runner import StepEvent
@@ -19,25 +20,33 @@ from tests.fake_stage import Config
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def make_step(name: str, *, takes: str | None = None, limit: float | None = None, **config) -> Step:
+def make_step(
+    name: str,
+    *,
+    takes: str | None = None,
+    limit: float | None = None,
+    limits: StageLimits = NO_LIMITS,
+    **config,
+) -> Step:
     """A step of the fake stage; `takes` names the step whose text it reads."""
     return Step(
         name=name,
         stage="tests.fake_stage",
         config=Config(**config),
         inputs={} if takes is None else {"text": f"{takes}.text"},
-        limits=StageLimits(seconds=limit),
+        limits=replace(limits, seconds=limit) if limit else limits,
     )
 
 
 class Watched:
-    """Collects the events of a run."""
+    """Collects the events of a run; lines of the children's logs apart."""
 
     def __init__(self) -> None:
         self.events: list[StepEvent] = []
+        self.logs: list[StepEvent] = []
 
     def __call__(self, event: StepEvent) -> None:
-        self.events.append(event)
+        (self.logs if event.kind == "log" else self.events).append(event)
 
     def kinds(self, step: str) -> list[str]:
         return [event.kind for event in self.events if event.step == step]
