@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from storage.library import Library
 
 VERSION = 1
+USES_DEVICE = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

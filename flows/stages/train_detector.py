@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detector.training.train import StepReport
 
 VERSION = 1
+USES_DEVICE = True
 _NETWORK = TypeAdapter(DetectorConfig)
 
 
