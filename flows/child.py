@@ -137,7 +137,7 @@ def run_request(request: Request) -> None:
 
     module = stage_module(request.stage)
     config = TypeAdapter(module.Config).validate_python(request.config)
-    config = _smaller(module, config, request.halvings)
+    config = smaller_config(module, config, request.halvings)
     scale = Scale(**request.scale) if request.scale else LOCAL
     child_scale.set_scale(scale)
     folder = Path(request.folder)
@@ -174,7 +174,7 @@ def main(path: str) -> int:
         watch_parent()
     beat()
     status, message = _outcome(request)
-    if status:
+    if status and world() > 1:
         write_exit(exits_folder(Path(path)), status, message)
     send("leaving", rank=rank())
     return status
@@ -232,7 +232,7 @@ def _spread(module: ModuleType, scale: Scale) -> ModuleType:
     return import_module(other) if other else module
 
 
-def _smaller(module: ModuleType, config: Any, halvings: int) -> Any:
+def smaller_config(module: ModuleType, config: Any, halvings: int) -> Any:
     """The config that needs less memory and gives the same results.
 
     A stage says how by `shrunk(config, halvings)`, or lists fields to be halved in `SHRINKABLE`.

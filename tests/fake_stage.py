@@ -52,7 +52,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     if config.action == "hang":
         atomic_write_text(folder / "pids", f"{os.getpid()} {_grandchild()}")
         time.sleep(config.seconds)
-    if config.action == "count":
+    if config.action in ("count", "count and die"):
         _count_slowly(folder, config, progress)
     if attempt <= config.times:
         _go_wrong(config.action, folder)
@@ -77,6 +77,21 @@ def _go_wrong(action: str, folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if action == "memory":
+        raise MemoryError("cannot have 8 GB")
+    if action == "lost":
+        raise ConnectionResetError(errno.ECONNRESET, "the other worker is gone")
+    if action == "preempted":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    if action == "freeze":
+        atomic_write_text(folder / "pids", f"{os.getpid()} {_grandchild(is_apart=True)}")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if action == "leave":
+        atomic_write_text(folder / "pids", f"{os.getpid()} {_grandchild(is_apart=True)}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "idle":
+        time.sleep(60)
     if action == "limit":  # a file may not grow beyond 4 kB: the nearest thing to a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -90,6 +105,9 @@ def _count_slowly(folder: Path, config: Config, progress: Progress) -> None:
     atomic_write_text(folder / f"began-at-{first}", "")
     for number in range(first, 100):
         progress.at(number, 100)
+        if config.action == "count and die" and number == first + 25:
+            progress.at(number, 100, is_last=True)
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(config.seconds / 100)
         atomic_write_text(checkpoint, str(number + 1))
 
@@ -100,7 +118,9 @@ def _count(path: Path) -> int:
     return number
 
 
-def _grandchild() -> int:
-    """A process that a stage starts and forgets, in its group."""
+def _grandchild(*, is_apart: bool = False) -> int:
+    """A process that a stage starts and forgets, in its group or in a session of its own."""
     code = "import time; time.sleep(300)"
-    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL).pid
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, start_new_session=is_apart
+    ).pid

@@ -1,4 +1,7 @@
-"""A run of fake stages in its own process, to be killed: `python -m tests.run_fake_plan FOLDER`."""
+"""A run of fake stages in its own process, to be killed: `python -m tests.run_fake_plan`.
+
+Arguments: folder of the run, seconds, and what its second step does (`count` unless named).
+"""
 
 import signal
 import sys
@@ -10,12 +13,13 @@ from flows.schedule import run_plan
 from tests.builders_flows import make_execution, make_step
 
 
-def main(folder: Path, seconds: float) -> int:
-    """Three steps; the second counts slowly to a hundred."""
+def main(folder: Path, seconds: float, action: str = "count") -> int:
+    """Three steps; the second counts slowly to a hundred, or goes wrong once."""
     signal.signal(signal.SIGTERM, _terminate)
+    times = 0 if action == "count" else 1
     steps = [
         make_step("first"),
-        make_step("second", takes="first", action="count", seconds=seconds, times=0),
+        make_step("second", takes="first", action=action, seconds=seconds, times=times),
         make_step("third", takes="second"),
     ]
     try:
@@ -32,4 +36,4 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:]))

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.attempts import read_attempts
 from flows.errors import CancelledError, StageFailedError
 from flows.identity import IDENTITY
-from flows.runner import ALREADY_DONE
+from flows.limits import StageLimits
+from flows.runner import ALREADY_DONE, MOST_RETRY_SECONDS, Effort
 from flows.schedule import Resources
 from storage.artifacts import read_done
 from tests.builders_flows import Watched, is_alive, make_execution, make_step, python_environment
@@ -109,6 +111,65 @@ def test_a_child_killed_too_often_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(StageFailedError, match=r"killed by somebody .*; 3 times in a row"):
         execution.run_step("one")
     assert (execution.prepared["one"].folder / "attempts").read_text() == "3"
+
+
+def test_want_of_memory_halves_the_batch_and_is_written_down(tmp_path: Path) -> None:
+    watched = Watched()
+    execution = make_execution(tmp_path, [make_step("one", action="memory", times=2)], tell=watched)
+    result = execution.run_step("one")
+    assert "by batches of 2" in (execution.prepared["one"].folder / "text").read_text()
+    assert result.summary["halvings"] == 2
+    assert "out of memory (cannot have 8 GB)" in watched.messages("retry")[0]
+    assert "again with half the batch" in watched.messages("retry")[0]
+
+
+def test_the_next_start_begins_with_the_batch_that_sufficed(tmp_path: Path) -> None:
+    step = make_step("one", action="memory", limits=StageLimits(retries=0))
+    with pytest.raises(StageFailedError, match="one: out of memory") as caught:
+        make_execution(tmp_path, [step]).run_step("one")
+    assert caught.value.status == 137
+    result = make_execution(tmp_path, [step]).run_step("one")
+    assert result.summary["halvings"] == 1
+
+
+@pytest.mark.parametrize("action", ["lost", "preempted"])
+def test_a_lost_or_preempted_child_is_tried_again_as_it_was(tmp_path: Path, action: str) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action=action)])
+    assert execution.run_step("one").summary["halvings"] == 0
+    outcomes = [each.outcome for each in read_attempts(execution.run)]
+    assert outcomes == [action, "done"]
+
+
+def test_failures_count_only_while_the_step_comes_no_further(tmp_path: Path) -> None:
+    limits = StageLimits(retries=1)
+    step = make_step("one", action="count and die", seconds=0.0, times=0, limits=limits)
+    execution = make_execution(tmp_path, [step])
+    execution.run_step("one")
+    tries = read_attempts(execution.run)
+    assert [each.outcome for each in tries] == ["killed", "killed", "killed", "done"]
+    assert [each.resumed for each in tries] == [False, True, True, True]
+
+
+def test_a_stage_has_its_own_number_of_retries(tmp_path: Path) -> None:
+    step = make_step("one", action="full", times=9, limits=StageLimits(retries=0))
+    execution = make_execution(tmp_path, [step])
+    with pytest.raises(StageFailedError):
+        execution.run_step("one")
+    assert (execution.prepared["one"].folder / "attempts").read_text() == "1"
+
+
+def test_waits_double_up_to_a_bound_with_a_jitter_of_a_half() -> None:
+    effort = Effort(retry_seconds=2.0)
+    for failures, middle in ((1, 2.0), (2, 4.0), (3, 8.0), (100, MOST_RETRY_SECONDS)):
+        delays = {effort.delay(failures) for _ in range(20)}
+        assert all(0.5 * middle <= delay <= 1.5 * middle for delay in delays)
+        assert len(delays) > 1
+
+
+def test_log_lines_of_the_child_are_told(tmp_path: Path) -> None:
+    watched = Watched()
+    make_execution(tmp_path, [make_step("one")], tell=watched).run_step("one")
+    assert ("INFO", "a library chats") in [(each.level, each.message) for each in watched.logs]
 
 
 def test_a_segmentation_fault_tries_once_more_with_the_same_batch(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What an error or an exit status means for the next try."""
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from flows.child import smaller_config
+from flows.errors import ConfigError, ExitStatus, exit_status, one_line
+from flows.failures import judge, num_memory_kills, outcome_of
+from flows.process import Ended
+from storage.errors import MissingFileError, RecordError
+from tests import fake_stage
+
+
+def os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number), "place")
+
+
+def too_much_for_torch() -> RuntimeError:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    return caught.value
+
+
+def too_much_for_numpy() -> MemoryError:
+    with pytest.raises(MemoryError) as caught:
+        np.zeros(1 << 60, dtype=np.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigError("x"), ExitStatus.BAD_CONFIG),
+        (RecordError("x"), ExitStatus.BAD_INPUT),
+        (MissingFileError("x"), ExitStatus.MISSING_INPUT),
+        (os_error(errno.ENOENT), ExitStatus.MISSING_INPUT),
+        (os_error(errno.EROFS), ExitStatus.BAD_INPUT),
+        (os_error(errno.EACCES), ExitStatus.BAD_INPUT),
+        (os_error(errno.ENOSPC), ExitStatus.TRY_AGAIN),
+        (os_error(errno.EIO), ExitStatus.TRY_AGAIN),
+        (os_error(errno.ENOMEM), ExitStatus.OUT_OF_MEMORY),
+        (MemoryError(), ExitStatus.OUT_OF_MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), ExitStatus.OUT_OF_MEMORY),
+        (too_much_for_torch(), ExitStatus.OUT_OF_MEMORY),
+        (too_much_for_numpy(), ExitStatus.OUT_OF_MEMORY),
+        (ConnectionResetError("x"), ExitStatus.LOST),
+        (TimeoutError("x"), ExitStatus.LOST),
+        (torch.distributed.DistBackendError("NCCL error in ..."), ExitStatus.LOST),
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:2"), ExitStatus.LOST),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), 69),
+        (RuntimeError("CUDA error: device-side assert triggered"), ExitStatus.CRASHED),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ExitStatus.CRASHED),
+        (ValueError("Connection closed by peer"), ExitStatus.CRASHED),
+    ],
+)
+def test_an_error_has_an_exit_status(error: Exception, status: int) -> None:
+    assert exit_status(error) == status
+    assert "\n" not in one_line(error)
+
+
+@pytest.mark.parametrize("cause", [MemoryError(), os_error(errno.ENOSPC)])
+def test_an_error_made_of_a_passing_one_passes(cause: Exception) -> None:
+    error = RecordError("shard 3: cannot be written")
+    error.__cause__ = cause
+    assert exit_status(error) in (ExitStatus.OUT_OF_MEMORY, ExitStatus.TRY_AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "was_memory_short", "outcome"),
+    [
+        (-9, "", True, "out of memory"),
+        (-9, "", None, "out of memory"),
+        (-9, "", False, "killed"),
+        (137, "out of memory; lower ...", False, "out of memory"),
+        (137, "", False, "killed"),
+        (-11, "", False, "crashed"),
+        (134, "", False, "crashed"),
+        (-15, "", False, "preempted"),
+        (143, "", False, "preempted"),
+        (69, "gone", False, "lost"),
+        (75, "full", False, "temporary"),
+        (65, "bad", False, "bad input"),
+        (66, "gone", False, "missing input"),
+        (78, "bad", False, "bad configuration"),
+        (1, "bug", False, "failed"),
+        (3, "", False, "crashed"),
+    ],
+)
+def test_an_exit_status_has_a_word(
+    status: int, said: str, was_memory_short: bool | None, outcome: str
+) -> None:
+    assert outcome_of(status, said, was_memory_short=was_memory_short) == outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final"),
+    [(1, True), (65, True), (66, True), (78, True), (75, False), (-9, False)],
+)
+def test_only_what_stays_is_final(status: int, is_final: bool) -> None:
+    ended = Ended(status=status, cut="", seconds=1.0, last_lines=())
+    failure = judge(ended, said="", log=Path("log"), was_memory_short=False, times_killed=0)
+    assert failure.is_final == is_final
+
+
+def test_the_kernel_tells_how_often_memory_was_short() -> None:
+    number = num_memory_kills()
+    assert number is None or number >= 0
+
+
+def test_a_stage_may_say_itself_how_it_shrinks() -> None:
+    config = fake_stage.Config(batch_size=8)
+    assert smaller_config(fake_stage, config, 0) == config
+    assert smaller_config(fake_stage, config, 2).batch_size == 2
+    assert smaller_config(fake_stage, config, 9).batch_size == 1
+    own = SimpleNamespace(SHRINKABLE=("batch_size",), shrunk=lambda config, halvings: halvings)
+    assert smaller_config(own, config, 3) == 3  # type: ignore[arg-type]
