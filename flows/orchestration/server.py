@@ -4,14 +4,12 @@ Measured reasons: specs/orchestration.md 2, 3, 9. It runs in this process: one p
 stop, and to die.
 """
 
-import json
 import os
 import socket
-from collections.abc import Iterator, MutableMapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import MutableMapping
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 from flows.errors import ConfigError, OrchestratorError
 from flows.orchestration.auth import (
@@ -23,11 +21,9 @@ from flows.orchestration.auth import (
     server_password,
 )
 from flows.orchestration.database import provide
-from flows.process import boot_id, start_ticks
-from storage.artifacts import atomic_write_json
-
-RECORD = "server.json"
-"""Below the server's home: where it listens and which process it is, for runs to find it."""
+from flows.orchestration.report_page import ReportPages
+from flows.orchestration.running import HOME, recorded
+from storage.urls import masked
 
 SETTINGS = {
     "PREFECT_SERVER_UI_API_URL": "/api",
@@ -72,8 +68,9 @@ def serve(
     told = _Told(host, port, home, url, password, stream)
     _prepare_environment(home, _database_url(url), password, told.address)
     told.before()
-    with _recorded(home, told.api, password):
-        _run(host, port, only_local=local, told=told)
+    shown = home.parent if home.name == HOME else None
+    with recorded(home, told.api):
+        _run(host, port, shown, password, told)
     told.after()
 
 
@@ -129,15 +126,6 @@ class _Told:
     def _say(self, text: str) -> None:
         self._stream.write(f"{text}\n")
         self._stream.flush()
-
-
-def masked(url: str) -> str:
-    """A database URL without its password, for messages."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
 
 
 def _prepare_environment(
@@ -213,47 +201,12 @@ def _check_database(url: str) -> None:
         asyncio.run(connect())
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
+        if type(error) is ValueError:  # what it could not read may be part of the password
+            said = "not read as a URL; write / and @ in a password as %2F and %40"
         raise OrchestratorError(f"{masked(url)}: {said}; check --db") from error
 
 
-@contextmanager
-def _recorded(home: Path, api: str, password: Password | None) -> Iterator[None]:
-    """Leave word of this server while it runs; the record of a killed one names a dead process."""
-    home.mkdir(parents=True, exist_ok=True)
-    record = home / RECORD
-    atomic_write_json(
-        record,
-        {
-            "api": api,
-            "has_auth": password is not None,
-            "pid": os.getpid(),
-            "start_ticks": start_ticks(os.getpid()),
-            "boot_id": boot_id(),
-            "host": socket.gethostname(),
-        },
-    )
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            record.unlink()
-
-
-def running_server(home: Path) -> str | None:
-    """API address of a server that lives on this machine and keeps that home; None without one."""
-    try:
-        known = json.loads((home / RECORD).read_text(encoding="utf-8"))
-        lives = (
-            known["host"] == socket.gethostname()
-            and known["boot_id"] == boot_id()
-            and start_ticks(known["pid"]) == known["start_ticks"]
-        )
-        return str(known["api"]) if lives else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _run(host: str, port: int, *, only_local: bool, told: _Told) -> None:
+def _run(host: str, port: int, runs: Path | None, password: Password | None, told: _Told) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -262,8 +215,11 @@ def _run(host: str, port: int, *, only_local: bool, told: _Told) -> None:
             await super().startup(sockets)
             told.ready()
 
-    hosts = served_names(host, os.environ) if only_local else None
-    app: Any = OwnPagesOnly(create_app(final=True), hosts=hosts)
+    app: Any = create_app(final=True)
+    if runs is not None:
+        app = ReportPages(app, runs=runs, password=password)
+    only = is_loopback(host) and password is None
+    app = OwnPagesOnly(app, hosts=served_names(host, os.environ) if only else None)
     server = Server(
         uvicorn.Config(
             app,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.orchestration import auth
 from flows.orchestration.database import provide
-from flows.orchestration.server import running_server
+from flows.orchestration.running import home_of, running_server
 
 DEFAULTS = {
     "PREFECT_SERVER_UI_API_URL": "/api",
@@ -19,6 +19,9 @@ DEFAULTS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # a server that restarts is back within them, one that is gone costs the end no more
+    "PREFECT_CLIENT_MAX_RETRIES": "4",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
     "PREFECT_CLI_COLORS": "false",
     "DO_NOT_TRACK": "1",
 }
@@ -34,7 +37,7 @@ def prepare_environment(run_folder: Path) -> None:
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str(run_folder.parent.resolve() / ".prefect"))
+    os.environ.setdefault("PREFECT_HOME", str(home_of(run_folder)))
     home = Path(os.environ["PREFECT_HOME"])
     if os.environ.get(auth.VARIABLE):
         os.environ.setdefault(_KEY, os.environ[auth.VARIABLE])

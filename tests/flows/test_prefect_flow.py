@@ -138,14 +138,14 @@ def _servers_of(pid: int) -> list[int]:
 
 
 def _flow_state(server: str, run: str) -> object:
-    runs = ask(server, "flow_runs", {"flow_runs": {"name": {"any_": [run]}}})
+    runs = ask(server, "flow_runs", {"flow_runs": {"tags": {"all_": [f"run:{run}"]}}})
     assert len(runs) == 1
     return runs[0]["state_name"]
 
 
 def _task_states(server: str, run: str) -> dict[str, object]:
     """Task run name -> state; the server writes them down a moment after they end."""
-    question = {"flow_runs": {"name": {"any_": [run]}}}
+    question = {"flow_runs": {"tags": {"all_": [f"run:{run}"]}}}
     ended = ("Completed", "Failed")
 
     def states() -> dict[str, object]:
