@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from storage.urls import WITHOUT_SECRET, carries_secret
+
 Engine = Literal["local", "torchrun", "ray"]
 
 
@@ -36,6 +38,8 @@ class Scale:
             raise ValueError("workers and nodes must be 1 or more, node_rank one of the nodes")
         if self.nodes > 1 and not self.rendezvous:
             raise ValueError("several nodes need rendezvous: HOST:PORT of node 0")
+        if carries_secret(self.shared):
+            raise ValueError(f"shared: {WITHOUT_SECRET}")  # config.yaml keeps it
 
 
 LOCAL = Scale(workers=1)

@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from storage.artifacts import PARTIAL_SUFFIX, atomic_path, sha256_of
 from storage.errors import MissingFileError, StorageError
+from storage.urls import WITHOUT_SECRET, carries_secret, masked
 
 _CHUNK_BYTES = 1 << 20
 
@@ -36,12 +37,15 @@ class Place:
             place: a local path, or any URL of fsspec (`memory://run`, `s3://bucket/run`).
 
         Raises:
-            StorageError: The URL's protocol is unknown or its package is not installed.
+            StorageError: The URL's protocol is unknown or its package is not installed, or it
+                carries a password.
         """
         self.name = str(place)
         if isinstance(place, Path) or "://" not in self.name:
             self.folder: Path | None = Path(place)
             return
+        if carries_secret(self.name):
+            raise StorageError(f"{masked(self.name)}: {WITHOUT_SECRET}")
         try:
             self._store, self._root = url_to_fs(self.name)
         except (ValueError, ImportError) as error:

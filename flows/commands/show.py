@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from flows.digests import DigestBook
 from flows.errors import FlowError
@@ -28,8 +29,8 @@ def plan_table(plan: Plan, out: Path) -> Table:
         needs = sorted(plan.needs(name), key=plan.names.index)
         takes = ", ".join(needs) if len(needs) <= SHOWN_NEEDS else f"{len(needs)} steps"
         table.add_row(
-            name, "no" if step.is_done else "yes", "\n".join(step.reasons) or "done", takes
-        )
+            name, "no" if step.is_done else "yes", Text("\n".join(step.reasons) or "done"), takes
+        )  # a Text: names of photos are no markup
     return table
 
 
