@@ -4,6 +4,7 @@ Whether data is new is decided against the data of the version that was judged l
 an event that comes twice, or a run that is repeated, does nothing twice.
 """
 
+import fcntl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -145,6 +146,20 @@ def retraining_config(config: RunConfig, registry: Registry) -> RunConfig:
     if config.retrain.start == "last" and config.warm_start is None:
         config = replace(config, warm_start=place)
     return config
+
+
+def is_busy(out: Path) -> bool:
+    """Whether a living process writes this run folder now."""
+    try:
+        with open(out / ".lock", encoding="utf-8") as stream:
+            if not stream.read():
+                return False  # its last holder let go
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _decided(
