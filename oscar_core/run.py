@@ -1,8 +1,10 @@
 """Trains, predicts and scores any task: what the stages of the flow call."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -29,11 +31,15 @@ from oscar_core.training.config import TrainingConfig
 from oscar_core.training.loop import Lesson, StepReport, TrainSummary, train
 from oscar_core.training.seeds import seed_weights
 from oscar_core.training.standardise import fold, measure_spread, standardise
-from oscar_core.training.together import join
+from oscar_core.training.together import Together, join
+from storage.artifacts import atomic_write_json
 from storage.library import Library
 
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints beside the model folder; gone when the training is done."""
+TRAINED = "trained.json"
+"""Beside the model folder: whose training it came out of, so that what was killed after the last
+update does not train again."""
 
 _ENCODER = "encoder."
 _LOG = logging.getLogger(__name__)
@@ -99,27 +105,31 @@ def train_task(
         identity=_identity(chosen.name, settings, training, sizes, knowledge, len(examples), start),
     )
     together = join()
-    summary = train(
-        lesson,
-        training,
-        model,
-        together,
-        checkpoints=checkpoints,
-        losses=losses,
-        on_step=on_step,
-        should_stop=should_stop,
-    )
-    if together.writes:
-        fold(_encoder(model))
-        write_model(
-            folder,
-            task=chosen.name,
-            config=settings,
-            encoder=sizes,
-            knowledge=knowledge,
-            model=model,
+    summary = _finished(together, folder.parent / TRAINED, lesson.identity)
+    if summary is None:
+        summary = train(
+            lesson,
+            training,
+            model,
+            together,
+            checkpoints=checkpoints,
+            losses=losses,
+            on_step=on_step,
+            should_stop=should_stop,
         )
-        remove_checkpoints(checkpoints)
+        if together.writes:
+            fold(_encoder(model))
+            write_model(
+                folder,
+                task=chosen.name,
+                config=settings,
+                encoder=sizes,
+                knowledge=knowledge,
+                model=model,
+            )
+            known = {"identity": lesson.identity, "summary": asdict(summary)}
+            atomic_write_json(folder.parent / TRAINED, known)
+            remove_checkpoints(checkpoints)
     together.part()
     return summary
 
@@ -217,6 +227,17 @@ def _take_over(model: nn.Module, before: StoredModel, knowledge: Knowledge) -> N
     missing = [name for name in new if name.startswith(_ENCODER)]
     if missing:
         raise WeightsError(f"the model to start from lacks tensor {missing[0]!r}")
+
+
+def _finished(together: Together, path: Path, identity: str) -> TrainSummary | None:
+    """What earlier processes did, if they did all of this training, on every machine."""
+    summary = None
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["identity"] == identity:
+            summary = TrainSummary(**known["summary"])
+    told = together.exchange({"is_finished": summary is not None})
+    return summary if all(each["is_finished"] for each in told) else None
 
 
 def _fastest_device() -> torch.device:

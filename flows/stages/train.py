@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.child_scale import should_stop
+from flows.model_card import Learned, write_model_card
 from flows.progress import SILENT, Progress
+from flows.ranks import is_writer
 from flows.task_settings import typed_settings
 from oscar_core.config import EncoderSettings
 from oscar_core.training.config import TrainingConfig
@@ -100,6 +102,16 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         on_step=tell,
         should_stop=should_stop,
     )
+    if is_writer():
+        facts = {"examples": summary.num_examples, "updates": summary.num_steps}
+        learned = Learned(
+            task=config.task,
+            languages=(str(config.settings.get("language", "zh")),),
+            facts={**facts, "loss at the end": summary.last_loss},
+            losses=outputs.losses,
+            start=inputs.start,
+        )
+        write_model_card(outputs.model, learned)
     return Summary(
         num_in=summary.num_examples,
         num_out=summary.num_examples,

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from detector.config import DetectorConfig, preset
 from detector.errors import DetectorConfigError
 from detector.training.config import DetectorTraining
+from flows.model_card import Learned, write_model_card
 from flows.photos import read_photos
 from flows.progress import SILENT, Progress
 from flows.typed import nearest
@@ -110,6 +111,13 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         on_step=tell,
     )
     write_quarantine(outputs.losses.parent / QUARANTINE_NAME, summary.quarantined)
+    facts = {
+        "photos": summary.num_photos,
+        "objects": summary.num_objects,
+        "updates": summary.num_steps,
+    }
+    learned = Learned(task="train_detector", facts=facts, losses=outputs.losses)
+    write_model_card(outputs.detector, learned)
     num_quarantined = len(summary.quarantined)
     return Summary(
         num_in=summary.num_photos + num_quarantined,

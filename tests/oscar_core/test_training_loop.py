@@ -112,6 +112,20 @@ def test_checkpoints_go_when_the_training_is_done(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_what_is_trained_is_not_trained_again(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    before = bytes_of(tmp_path)
+    assert run(tmp_path, kill_at=1) == first  # no update was done
+    assert bytes_of(tmp_path) == before
+
+
+def test_another_training_in_the_same_folder_is_done(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = bytes_of(tmp_path)
+    run(tmp_path, training=tiny_training(seed=4))
+    assert bytes_of(tmp_path) != before
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         run(tmp_path, kill_at=3)
