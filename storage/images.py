@@ -8,6 +8,7 @@ never completed with grey.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"P5", b"P6")
 _DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What makes a terminal or a page show something else than is there."""
 _WHITE = (255, 255, 255, 255)
 
 
@@ -48,7 +51,7 @@ def list_images(folder: Path, namespace: str) -> tuple[list[ImageSource], list[Q
 
     Returns:
         The photos, and what cannot be named or reached (`duplicate-id`, `name-not-utf8`,
-        `not-a-file`, `unreadable-folder`). Both empty for an empty folder.
+        `name-unprintable`, `not-a-file`, `unreadable-folder`). Both empty for an empty folder.
 
     Raises:
         MissingFileError: There is no such folder.
@@ -167,6 +170,8 @@ def _listing_problem(path: Path, image_id: str, sources: dict[str, ImageSource])
         image_id.encode("utf-8")
     except UnicodeEncodeError:
         return "name-not-utf8", f"{path}: the file name is not UTF-8; rename it"
+    if _UNPRINTABLE.search(image_id):
+        return "name-unprintable", f"{str(path)!r}: control characters in the name; rename it"
     if image_id in sources:
         first = sources[image_id].path.name
         return "duplicate-id", f"{path}: same id {image_id!r} as {first}; rename one of them"
