@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.progress import clock
 from flows.report.asked import question_kinds
+from flows.report.attempts import tried_steps
 from flows.report.coverage import read_coverage
 from flows.report.dropped import dropped_groups
 from flows.report.finished import FinishedStep, finished_steps
@@ -86,6 +87,7 @@ def collect(
         dropped=dropped_groups(steps),
         config=_config(folders),
         missing=reasons(metrics, stored, losses, shown, captioned, found, kinds),
+        tried=tried_steps(steps),
     )
 
 

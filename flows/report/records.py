@@ -268,6 +268,32 @@ class DroppedGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One attempt at a step.
+
+    began:   date and time, UTC
+    outcome: one of the words of `flows.attempts`
+    note:    why it did not end well, or what was different
+    """
+
+    number: int
+    began: str
+    seconds: float
+    outcome: str
+    is_done: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriedStep:
+    """A step that needed more than one attempt; attempts: the latest of them."""
+
+    step: str
+    num_attempts: int
+    attempts: tuple[AttemptRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """One line of the page's head or foot."""
 
@@ -282,6 +308,7 @@ class RunReport:
     metrics:  flat, as in metrics.json
     versions: the block `_versions`
     missing:  section -> why it is empty
+    tried:    steps that needed more than one attempt
     """
 
     title: str
@@ -300,3 +327,4 @@ class RunReport:
     dropped: tuple[DroppedGroup, ...]
     config: str
     missing: Mapping[str, str] = field(default_factory=dict)
+    tried: tuple[TriedStep, ...] = ()

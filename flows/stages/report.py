@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.progress import SILENT, Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

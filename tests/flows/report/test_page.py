@@ -1,22 +1,34 @@
 """The page: it says what the run says, text from outside is harmless, it stands alone."""
 
-import dataclasses
 import json
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+from flows.attempts import Attempt, add_attempt
 from flows.report.collect import Wishes, collect
 from flows.report.records import RunReport
 from flows.report.render import render, write_page
+from flows.run_folder import RunFolder
 from flows.stages import report
 from storage.artifacts import atomic_write_json
 from storage.quarantine import QUARANTINE_NAME, write_quarantine
 from storage.records import Quarantined
-from tests.builders_report import MadeRun, copied, make_photos, write_rows
+from tests.builders_report import FINGERPRINT, MadeRun, copied, make_photos, write_rows
 
 HOSTILE = "</style><script>alert('x')</script><img src=x onerror=alert(1)>&quot;\"'"
 MAX_BYTES = 15_000_000
+KILLED = Attempt(
+    step="pretrain",
+    fingerprint=FINGERPRINT,
+    number=1,
+    began="2026-11-26T02:00:00Z",
+    seconds=12.0,
+    outcome="killed",
+    status=-9,
+    message="killed by somebody",
+)
 
 
 class Seen(HTMLParser):
@@ -94,6 +106,8 @@ def test_hostile_text_stays_text(made: MadeRun, tmp_path: Path) -> None:
     (made.folder / "config.yaml").write_text(f"title: {HOSTILE}\n", encoding="utf-8")
     losses = made.steps["pretrain"] / "losses.jsonl"
     losses.write_text('{"step": 1, "total": 1, "\\"><script>": 2}\n{"step": 2, "total": 0.5}\n')
+    add_attempt(RunFolder(made.folder), replace(KILLED, message=HOSTILE))
+    add_attempt(RunFolder(made.folder), replace(KILLED, number=2, outcome=HOSTILE))
     found = collected(made, title=HOSTILE)
     write_page(tmp_path / "report.html", found)
     page = Seen((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -101,6 +115,25 @@ def test_hostile_text_stays_text(made: MadeRun, tmp_path: Path) -> None:
     assert page.tags["style"] == 1
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert page.text.count("alert('x')") >= 10, "everything is shown, as text"
+
+
+def test_what_was_tried_again_is_told(made: MadeRun, tmp_path: Path) -> None:
+    undisturbed = Seen(render(collected(made))).text
+    assert "Nothing: every step went well at its first attempt." in undisturbed
+    made = copied(made, tmp_path / "demo")
+    run = RunFolder(made.folder)
+    add_attempt(run, KILLED)
+    done = replace(KILLED, number=2, outcome="done", status=0, message="", halvings=1)
+    add_attempt(run, replace(done, resumed=True))
+    add_attempt(run, replace(KILLED, step="vqa_train"))  # once: nothing to tell
+    add_attempt(run, replace(KILLED, fingerprint="e" * 64))  # of other settings
+    found = collected(made)
+    (tried,) = found.tried
+    assert (tried.step, tried.num_attempts) == ("pretrain", 2)
+    page = Seen(render(found)).text
+    assert f"1 of {len(found.timeline.stages)} steps needed more than one attempt" in page
+    assert "killed by somebody" in page
+    assert "went on where the one before stopped; batches divided by 2, same results" in page
 
 
 def test_the_page_needs_nothing_beside_itself(made: MadeRun) -> None:
@@ -152,6 +185,6 @@ def test_colours_in_captions_are_judged_by_the_truth(made: MadeRun) -> None:
 def test_a_hundred_large_photos_fit(made: MadeRun) -> None:
     found = collected(made)
     url = "data:image/jpeg;base64," + "A" * 80_000
-    large = dataclasses.replace(found.gallery[0].picture, url=url)
-    entries = tuple(dataclasses.replace(found.gallery[0], picture=large) for _ in range(100))
-    assert len(render(dataclasses.replace(found, gallery=entries))) < MAX_BYTES
+    large = replace(found.gallery[0].picture, url=url)
+    entries = tuple(replace(found.gallery[0], picture=large) for _ in range(100))
+    assert len(render(replace(found, gallery=entries))) < MAX_BYTES
