@@ -237,21 +237,22 @@ def _write_listing(shelf: Path, listing: Listing) -> None:
         atomic_write_bytes(path, zlib.compress(text, level=1))
 
 
-def _looks_path(shelf: Path, place: str) -> Path:
-    return shelf / f"{sha256(place.encode()).hexdigest()[:16]}.looks"
+def looks_name(place: str) -> str:
+    """Name of the file on the shelf that says how the files of a folder looked."""
+    return f"{sha256(place.encode()).hexdigest()[:16]}.looks"
 
 
 def _write_looks(shelf: Path, place: str, listing: Listing, marks: Mapping[str, Marks]) -> None:
     numbers = array("q", [number for name in listing.digests for number in marks[name]])
     head = listing.digest.encode() + b"\n"
-    atomic_write_bytes(_looks_path(shelf, place), head + numbers.tobytes())
+    atomic_write_bytes(shelf / looks_name(place), head + numbers.tobytes())
 
 
 def _read_looks(shelf: Path, place: str, digest: str) -> dict[str, tuple[Marks, str]]:
     """Name -> how the file looked when it had which digest; empty where it is not known."""
     listing = read_listing(shelf, digest)
     try:
-        head, _, content = _looks_path(shelf, place).read_bytes().partition(b"\n")
+        head, _, content = (shelf / looks_name(place)).read_bytes().partition(b"\n")
         numbers = array("q", content)
     except (OSError, ValueError):
         return {}

@@ -195,6 +195,8 @@ def _reasons(
     book: DigestBook,
 ) -> tuple[str, ...]:
     """Why a step will run, compared with what the step made latest."""
+    if (folder / DONE_NAME).is_file():
+        return ("was damaged: its files are not those of its done-mark",)
     if folder.is_dir() and any(folder.iterdir()):
         return ("was interrupted: goes on where it stopped",)
     others = [path for path in step_folders(run, step.name) if path != folder]

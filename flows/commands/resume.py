@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from flows.commands.clean import DISCARDED
 from flows.commands.run import Finished, opening_line, run
 from flows.config import read_config
 from flows.digests import DigestBook
@@ -15,9 +16,6 @@ from flows.identity import PreparedStep, prepare, reused_input, step_folders
 from flows.pipeline import plan_of
 from flows.plan import Plan
 from flows.run_folder import RunFolder, locked
-
-DISCARDED = "discarded"
-"""Folder of a run for what was set aside; `oscar-flow clean` frees it."""
 
 
 def resume_run(
