@@ -165,7 +165,8 @@ def _discarded(run: Path) -> Iterator[Item]:
 
 def _partials(run: Path, kept: frozenset[str]) -> Iterator[Item]:
     """What writes that were interrupted left behind."""
-    places = [run / name for name in sorted(kept)] + [run / "state", run / "history"]
+    names = [name for name in sorted(kept) if _STEP_FOLDER.fullmatch(name) and "/" not in name]
+    places = [run / name for name in names] + [run / "state", run / "history"]
     found = [path for place in places for path in place.rglob(f".*{PARTIAL_SUFFIX}")]
     for path in [*run.glob(f".*{PARTIAL_SUFFIX}"), *found]:
         if path.is_file() and not path.is_symlink():
