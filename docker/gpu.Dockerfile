@@ -3,7 +3,7 @@
 # toolkit. detectron2 is there for those who compare with it; nothing of oscar-flow needs it.
 FROM python:3.12.14-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254 AS program
 ENV PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 HF_HUB_OFFLINE=1 UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
-RUN useradd --create-home --uid 10001 oscar && install -d -o oscar -g oscar /work
+RUN useradd --create-home --uid 10001 oscar && install -d -o oscar -g oscar /work /work/runs
 WORKDIR /app
 COPY . .
 RUN .ci/install '[pretrained,s3,ray]'

@@ -245,3 +245,12 @@ def test_the_worker_with_a_gpu_differs_in_nothing_else() -> None:
     assert {key: cpu[key] for key in cpu if key not in own} == {
         key: gpu[key] for key in gpu if key not in own
     }
+
+
+@each_dockerfile
+def test_volumes_are_mounted_where_the_image_has_a_folder_of_its_user(path: Path) -> None:
+    """Docker gives a new volume the owner of the folder below it; without one it is root's."""
+    [made] = [words for words in run_words(path) if words[:2] == ["install", "-d"]]
+    mounts = [mount.split(":") for service in of_ours().values() for mount in service["volumes"]]
+    assert made[2:6] == ["-o", "oscar", "-g", "oscar"]
+    assert {parts[1] for parts in mounts if not parts[0].startswith("$")} <= set(made[6:])
