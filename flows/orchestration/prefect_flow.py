@@ -23,6 +23,7 @@ from flows.errors import OrchestratorError
 from flows.orchestration import reaping
 from flows.orchestration.embedded import embedded_server
 from flows.orchestration.errors import SERVER_ERRORS, said
+from flows.orchestration.events import bound_events, drop_events
 from flows.orchestration.labels import PRODUCT, run_name, run_tags
 from flows.orchestration.reporter import PREFECT, Reporter, both
 from flows.orchestration.settings import has_server
@@ -46,6 +47,7 @@ def run_with_prefect(execution: Execution, *, name: str) -> dict[str, StepResult
     watched = _WatchedRun(execution, name)
     try:
         with nullcontext() if has_server() else embedded_server():
+            bound_events()
             reaping.reap(execution.run)
             watched.run()
     except SERVER_ERRORS as error:
@@ -99,6 +101,7 @@ class _WatchedRun:
         """
         if self._failure is not None:
             raise self._failure
+        drop_events()
         message = f"{said(error, 120)}; the run goes on without it"
         self._execution.tell(StepEvent(step=PREFECT, kind="warning", message=message))
         if set(self.results) != set(self._execution.plan.names):

@@ -22,6 +22,7 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCr
 from flows.orchestration import artifacts
 from flows.orchestration.artifacts import Artifact
 from flows.orchestration.errors import SERVER_ERRORS, said
+from flows.orchestration.events import send_again
 from flows.orchestration.report_page import report_link
 from flows.progress import ProgressReport, clock
 from flows.runner import StepEvent, Tell
@@ -33,8 +34,10 @@ LONG_SECONDS = 10.0
 MAX_LINES = 200
 """Log lines sent at a time; what is beyond stays in the step's log file."""
 MAX_WAITING = 2_000
-END_SECONDS = 20.0
-"""How long the end of a run waits for what is still to be told."""
+END_SECONDS = 30.0
+"""How long the end of a run waits for a server that is gone: most restart in less."""
+CALL_SECONDS = 10.0
+"""How long it waits for a call that is under way."""
 PREFECT = "prefect"
 """Name under which the server's troubles are told, as if it were a step."""
 
@@ -68,7 +71,8 @@ class Reporter:
         self._num_dropped = 0
         self._over: deque[str] = deque()
         self._ending = threading.Event()
-        self._is_lost = False
+        self._patience = END_SECONDS
+        self.is_lost = False
         self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
 
     def __enter__(self) -> "Reporter":
@@ -76,8 +80,10 @@ class Reporter:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if error[0] is not None:
+            self._patience = 0.0  # somebody waits for the word of it
         self._ending.set()
-        self._thread.join(END_SECONDS if error[0] is None else END_SECONDS / 4)
+        self._thread.join(self._patience + CALL_SECONDS)
 
     def joined(self, step: str, task_run: UUID) -> None:
         """A step begins as this task run; what it makes is shown beside it."""
@@ -117,16 +123,25 @@ class Reporter:
 
     def _work(self) -> None:
         with suppress(*SERVER_ERRORS), get_client(sync_client=True) as client:
-            is_last = False
-            while not is_last:
-                is_last = self._ending.wait(EVERY_SECONDS)
-                self._send_all(client, is_last=is_last)
+            while not self._ending.wait(EVERY_SECONDS):
+                self._send_all(client, is_last=False)
+            until = time.monotonic() + self._patience
+            self._send_all(client, is_last=True)
+            while self.is_lost and time.monotonic() < until:
+                time.sleep(EVERY_SECONDS)
+                self._send_all(client, is_last=True)
 
     def _send_all(self, client: SyncPrefectClient, *, is_last: bool) -> None:
-        jobs: list[Callable[[SyncPrefectClient], None]] = [self._send_progress, self._send_made]
+        jobs: list[Callable[[SyncPrefectClient], object]] = [
+            self._send_lines,
+            self._send_progress,
+            self._send_made,
+        ]
         if is_last:
             jobs.append(self._send_end)
-        for send in [self._send_lines, *jobs]:
+        if self.is_lost:
+            jobs.insert(0, lambda client: client.hello().raise_for_status())
+        for send in jobs:
             try:
                 send(client)
             except SERVER_ERRORS as error:
@@ -136,12 +151,15 @@ class Reporter:
 
     def _notice(self, error: Exception | None) -> None:
         """Say once that the server is gone, and once that it is back."""
-        if (error is not None) == self._is_lost:
+        if (error is not None) == self.is_lost:
             return
-        self._is_lost = error is not None
+        self.is_lost = error is not None
         message = "its server answers again"
         if error is not None:
             message = f"its server does not answer ({said(error, 120)}); the run goes on"
+            logging.raiseExceptions = False  # Prefect's log handler would print each lost line
+        else:
+            send_again(self._flow_run)
         self._execution.tell(StepEvent(step=PREFECT, kind="warning", message=message))
 
     def _send_lines(self, client: SyncPrefectClient) -> None:

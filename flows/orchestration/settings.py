@@ -19,9 +19,11 @@ DEFAULTS = {
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    # a server that restarts is back within them, one that is gone costs the end no more
-    "PREFECT_CLIENT_MAX_RETRIES": "4",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    # the reporter waits for a server that restarts; each call need not wait again
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
+    "PREFECT_API_REQUEST_TIMEOUT": "20",
     "PREFECT_CLI_COLORS": "false",
     "DO_NOT_TRACK": "1",
 }
