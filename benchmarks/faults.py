@@ -45,7 +45,9 @@ def tried(fault: Fault, ground: Ground) -> Iterator[Row]:
         raise
     except NotInjectedError as error:
         yield Row(name=fault.name, done="", proof="", happened=f"not injected: {error}")
-    except Exception as error:  # a row that breaks is a row that did not survive, and the rest goes on
+    except (
+        Exception
+    ) as error:  # a row that breaks is a row that did not survive, and the rest goes on
         traceback.print_exc()
         yield Row(name=fault.name, done="", proof="", happened=f"{type(error).__name__}: {error}")
 
@@ -106,7 +108,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks faults", description=__doc__)
     parser.add_argument("names", nargs="*", help="beginnings of names; none: all")
     parser.add_argument("--only", dest="names", action="append", help=argparse.SUPPRESS)
-    parser.add_argument("--short", action="store_true", help="the selection that goes with the tests")
+    parser.add_argument(
+        "--short", action="store_true", help="the selection that goes with the tests"
+    )
     parser.add_argument("--list", action="store_true", help="name them, try none")
     parser.add_argument("--json", type=Path, help="write the rows there, too")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")

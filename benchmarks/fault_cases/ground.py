@@ -8,16 +8,14 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any
+from subprocess import Popen
 
 from benchmarks.fault_cases.audit import metrics_of
-from benchmarks.fault_cases.trial import Trial
+from benchmarks.fault_cases.trial import Trial, Undisturbed
 
-RENDERED = """
+SIZES = """
 base: demo.yaml
-render_scenes: {num_train: 16, num_val: 2, num_test: 6}
 detect: {rows_per_shard: 4, batch_size: 4}
 train_detector:
   training:
@@ -27,35 +25,25 @@ train_detector:
     crop_warmup: {num_steps: 40}
 encoder: {hidden_size: 32, num_layers: 1, num_heads: 2, intermediate_size: 64}
 pretrain: null
-tasks:
-  captioning:
-    training: {steps: 60, batch_size: 8, checkpoint_every: 10, warmup: 5, learning_rate: 0.01}
-    settings: {max_length: 24, num_beams: 1}
-  retrieval: null
-  vqa: null
 report: {title: faults, num_gallery: 2, num_examples: 1}
 resources: {parallel: 1, retry_seconds: 0.2}
 """
-OWN = RENDERED.replace(
-    "render_scenes: {num_train: 16, num_val: 2, num_test: 6}", "render_scenes: null\ndata: {root: scenes}"
-)
-"""The same photos as a user's own folder, beside a few that no annotation names."""
+DRAWN = "render_scenes: {num_train: 16, num_val: 2, num_test: 6}\n"
+FROM_OUTSIDE = "render_scenes: null\ndata: {root: scenes}\n"
+LEARNING = "{steps: 60, batch_size: 8, checkpoint_every: 10, warmup: 5, learning_rate: 0.01}"
+QUESTIONS = f"tasks: {{captioning: null, retrieval: null, vqa: {{training: {LEARNING}}}}}\n"
+CAPTIONS = f"tasks: {{retrieval: null, vqa: null, captioning: {{training: {LEARNING}}}}}\n"
+KINDS: Mapping[str, str] = {
+    "rendered": SIZES + DRAWN + QUESTIONS,
+    # the same photos as a user's own folder, beside a few that no annotation names
+    "own": SIZES + FROM_OUTSIDE + QUESTIONS,
+    # scored by Java
+    "captioning": SIZES + DRAWN + CAPTIONS,
+}
+UNDISTURBED = "undisturbed"
 NUM_UNNAMED = 4
-HALF_WAY: Mapping[str, int] = {"train_detector": 3, "detect": 2, "captioning_train": 3}
+HALF_WAY: Mapping[str, int] = {"train_detector": 3, "detect": 2, "vqa_train": 3}
 """At which of its files a step is in the middle of its work; 1 where it is not listed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undisturbed:
-    """A run that nothing happened to.
-
-    seconds: it took
-    """
-
-    out: Path
-    metrics: Mapping[str, Any]
-    steps: tuple[str, ...]
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +55,37 @@ class Ground:
     _known: dict[str, Undisturbed] = field(default_factory=dict)
     _trials: list[Trial] = field(default_factory=list)
 
-    def undisturbed(self, *settings: str, own: bool = False) -> Undisturbed:
+    def undisturbed(self, *settings: str, kind: str = "rendered") -> Undisturbed:
         """The run to compare with.
 
         Args:
             settings: `--set` values in which it differs from the usual.
-            own: of photos from outside instead of rendered ones.
+            kind: which of `KINDS`.
         """
-        key = " ".join(["own" if own else "rendered", *settings])
+        key = " ".join([kind, *settings])
         if key not in self._known:
-            self._known[key] = self._run_undisturbed(f"undisturbed-{len(self._known)}", settings, own)
+            self._known[key] = self._run_undisturbed(settings, kind)
         return self._known[key]
 
-    def fresh(self, name: str, *, own: bool = False, before: str = "") -> Trial:
+    def fresh(self, name: str, *, kind: str = "rendered", before: str = "") -> Trial:
         """A run to disturb.
 
         Args:
             name: of its folder.
-            own: as for `undisturbed`.
+            kind: as for `undisturbed`.
             before: the step in which something will happen; everything before it is done. ""
                 for nothing done, "nothing" is no step: then everything is.
         """
-        folder = self.folder / name.replace(" ", "-").replace(":", "")
+        usual = None if name.startswith(UNDISTURBED) else self.undisturbed(kind=kind)
+        folder = self.place(name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        trial = Trial(folder=folder, config=self._config(folder, own))
+        trial = Trial(folder=folder, config=self._config(folder, kind))
+        if usual is None:
+            return trial
+        trial.undisturbed = usual
         if before:
-            self._copy_done(self.undisturbed(own=own), trial.out, before)
+            self._copy_done(usual, trial.out, before)
         self._trials.append(trial)
         return trial
 
@@ -105,26 +97,31 @@ class Ground:
                 shutil.rmtree(trial.folder, ignore_errors=True)
         self._trials.clear()
 
-    def _config(self, folder: Path, own: bool) -> Path:
+    def _config(self, folder: Path, kind: str) -> Path:
         path = folder / "run.yaml"
-        path.write_text(OWN if own else RENDERED)
-        if own:
+        path.write_text(KINDS[kind])
+        if kind == "own":
             (drawn,) = self.undisturbed().out.glob("render_scenes-*/scenes")
             shutil.copytree(drawn, folder / "scenes")
             for number, photo in enumerate(sorted(drawn.glob("images/train/*.jpg"))[:NUM_UNNAMED]):
                 shutil.copyfile(photo, unnamed_photo(folder, number))
         return path
 
-    def _run_undisturbed(self, name: str, settings: tuple[str, ...], own: bool) -> Undisturbed:
-        trial = self.fresh(name, own=own)
-        self._trials.remove(trial)  # it stays
-        ended = trial.run(*[word for each in settings for word in ("--set", each)])
-        if ended.status != 0:
-            raise RuntimeError(f"the undisturbed run failed: {ended.line}; {trial.folder}")
-        steps = tuple(json.loads((trial.out / "steps.json").read_text()))
-        return Undisturbed(
-            out=trial.out, metrics=metrics_of(trial.out), steps=steps, seconds=ended.seconds
-        )
+    def _run_undisturbed(self, settings: tuple[str, ...], kind: str) -> Undisturbed:
+        name = " ".join([UNDISTURBED, kind, *settings])
+        out = self.place(name) / "run"
+        if not (self.is_kept and (out / "metrics.json").is_file()):
+            trial = self.fresh(name, kind=kind)
+            trial.settings += settings
+            ended = trial.run()
+            if ended.status != 0:
+                raise RuntimeError(f"the undisturbed run failed: {ended.line}; {trial.folder}")
+        steps = tuple(json.loads((out / "steps.json").read_text()))
+        return Undisturbed(out=out, metrics=metrics_of(out), steps=steps)
+
+    def place(self, name: str) -> Path:
+        """Folder of a run."""
+        return self.folder / "".join(each if each.isalnum() else "-" for each in name)
 
     @staticmethod
     def _copy_done(run: Undisturbed, out: Path, before: str) -> None:
@@ -142,3 +139,29 @@ class Ground:
 def unnamed_photo(folder: Path, number: int) -> Path:
     """A photo that no annotation speaks of, so that no metric depends on it."""
     return folder / "scenes" / "images" / "train" / f"unnamed-{number}.jpg"
+
+
+def held(
+    ground: Ground,
+    name: str,
+    step: str,
+    *settings: str,
+    kind: str = "rendered",
+    without_root: bool = False,
+) -> tuple[Trial, "Popen[bytes]", int, dict[str, int]]:
+    """A run that stands in the middle of a step, with everything before it done.
+
+    Returns:
+        The run, its process, the process of the step, and what was finished until then.
+
+    Raises:
+        NotInjectedError: It did not come so far.
+    """
+    trial = ground.fresh(name, kind=kind, before=step)
+    trial.settings += settings
+    if without_root:
+        trial.drop_root()
+    trial.hold(step, HALF_WAY.get(step, 1))
+    started = trial.start()
+    child = trial.reached(step, started)
+    return trial, started, child, trial.finished()

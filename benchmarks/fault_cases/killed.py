@@ -13,10 +13,11 @@ from benchmarks.fault_cases.trial import Trial
 
 Kill = Callable[[Trial, "Popen[bytes]", int], str]
 """Kills a parent, its held child, or both; returns the proof."""
-TRAIN = "captioning_train"
 
 
-def _everywhere(ground: Ground, name: str, done: str, kill: Kill, *, starts_again: bool) -> Iterator[Row]:
+def _everywhere(
+    ground: Ground, name: str, done: str, kill: Kill, *, starts_again: bool
+) -> Iterator[Row]:
     """One run from its beginning, which is hit once in the middle of every step.
 
     Rows share the end of the run, so that it takes one run and not eleven.
@@ -48,9 +49,7 @@ def _everywhere(ground: Ground, name: str, done: str, kill: Kill, *, starts_agai
     ended = trial.wait(started)
     if ended.status != 0:
         raise NotInjectedError(f"the run did not come to its end: {ended}")
-    whole = trial.row(
-        name, done=done, proof="", happened="", undisturbed=usual, before={}
-    )
+    whole = trial.row(name, done=done, proof="", happened="", before={})
     for row in rows:
         yield replace(
             row,
@@ -84,17 +83,23 @@ def _kill_all(trial: Trial, started: "Popen[bytes]", child: int) -> str:
 
 def child_killed(ground: Ground) -> Iterator[Row]:
     """SIGKILL of the child, once in every step of one run."""
-    yield from _everywhere(ground, "child killed", "SIGKILL of the child", _kill_child, starts_again=False)
+    yield from _everywhere(
+        ground, "child killed", "SIGKILL of the child", _kill_child, starts_again=False
+    )
 
 
 def parent_killed(ground: Ground) -> Iterator[Row]:
     """SIGKILL of the parent, once in every step of one run."""
-    yield from _everywhere(ground, "parent killed", "SIGKILL of the parent", _kill_parent, starts_again=True)
+    yield from _everywhere(
+        ground, "parent killed", "SIGKILL of the parent", _kill_parent, starts_again=True
+    )
 
 
 def all_killed(ground: Ground) -> Iterator[Row]:
     """SIGKILL of everything at once, once in every step of one run."""
-    yield from _everywhere(ground, "all killed", "SIGKILL of the whole group", _kill_all, starts_again=True)
+    yield from _everywhere(
+        ground, "all killed", "SIGKILL of the whole group", _kill_all, starts_again=True
+    )
 
 
 FAULTS = (

@@ -1,7 +1,7 @@
 """A fault, and the row of the table that tells how a run took it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ class NotInjectedError(Exception):
 
 
 class NotPossibleError(Exception):
-    """This machine cannot make the fault (no compiler, no mounts): the row is left out, and said."""
+    """This machine cannot make the fault (no compiler, no mounts): left out, and said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +43,12 @@ class Row:
 
     @property
     def is_survived(self) -> bool:
-        """Whether the fault happened, the metrics are the undisturbed run's and nothing is amiss."""
+        """Whether it happened, the metrics are the undisturbed run's, and nothing is amiss."""
         return bool(self.proof) and self.metrics.startswith(EQUAL) and not self.complaints
+
+    def with_complaints(self, found: Sequence[str], *, happened: str) -> "Row":
+        """The same row with what was looked at afterwards."""
+        return replace(self, complaints=(*self.complaints, *found), happened=happened)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,22 @@ from typing import Any
 
 import flows
 from benchmarks.fault_cases import audit
-from benchmarks.fault_cases.row import NotInjectedError, Row
+from benchmarks.fault_cases.row import NotInjectedError, NotPossibleError, Row
 
 ROOT = Path(str(flows.__file__)).resolve().parents[1]
 INSIDE = Path(__file__).with_name("inside")
 PLAIN = "--no-prefect"
 SECONDS = 600.0
 """Longest that anything here may take before it counts as hanging."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undisturbed:
+    """A run that nothing happened to."""
+
+    out: Path
+    metrics: Mapping[str, Any]
+    steps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +57,20 @@ class Ended:
 class Trial:
     """A run folder with its configuration and its orders for faults from within.
 
-    settings: `--set` values of every start
+    settings:    `--set` values of every start
+    environment: what differs from this process's
+    prefix:      words in front of every command
+    undisturbed: the run that it must equal in the end
+    out_name:    of the run folder, inside `folder`
     """
 
     folder: Path
     config: Path
+    undisturbed: Undisturbed | None = None
+    out_name: str = "run"
     settings: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: list[str] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
     _starts: int = 0
 
@@ -66,7 +83,7 @@ class Trial:
     @property
     def out(self) -> Path:
         """The run folder."""
-        return self.folder / "run"
+        return self.folder / self.out_name
 
     @property
     def faults(self) -> Path:
@@ -94,14 +111,16 @@ class Trial:
         chosen = [each for each in arguments if each != "with_prefect"]
         plain = [] if "with_prefect" in arguments else [PLAIN]
         settings = [word for each in self.settings for word in ("--set", each)]
-        return self.command("run", str(self.config), "--out", str(self.out), *settings, *plain, *chosen)
+        return self.command(
+            "run", str(self.config), "--out", str(self.out), *settings, *plain, *chosen
+        )
 
     def start(self, *arguments: str, command: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
         """Start the run in a process group of its own; its output goes to a file."""
         self._starts += 1
         with (self.folder / f"printed-{self._starts}.txt").open("wb") as printed:
             return subprocess.Popen(
-                list(command) or self.run_command(*arguments),
+                [*self.prefix, *(command or self.run_command(*arguments))],
                 env=self._environment(),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -110,8 +129,19 @@ class Trial:
                 start_new_session=True,
             )
 
-    def wait(self, started: "subprocess.Popen[bytes]", seconds: float = SECONDS) -> Ended:
-        """Wait for the end of the latest start.
+    def wait(
+        self,
+        started: "subprocess.Popen[bytes]",
+        seconds: float = SECONDS,
+        *,
+        printed_by: int | None = None,
+    ) -> Ended:
+        """Wait for the end of a start.
+
+        Args:
+            started: its process.
+            seconds: how long.
+            printed_by: number of the start whose output is meant; None for the latest.
 
         Raises:
             NotInjectedError: It hangs; it is killed.
@@ -122,8 +152,9 @@ class Trial:
         except subprocess.TimeoutExpired:
             self.clear()
             raise NotInjectedError(f"still running after {seconds:.0f} s, killed") from None
-        printed = (self.folder / f"printed-{self._starts}.txt").read_text(errors="replace")
-        return Ended(status=status, printed=printed, seconds=time.monotonic() - since)
+        return Ended(
+            status=status, printed=self.printed(printed_by), seconds=time.monotonic() - since
+        )
 
     def run(self, *arguments: str) -> Ended:
         """Start the run and wait for its end."""
@@ -188,9 +219,45 @@ class Trial:
 
     def clear(self) -> None:
         """End every process that this trial started and that is left."""
-        for pid in audit.processes_with(self._mark()):
+        for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """Living processes of this trial, grandchildren included."""
+        return audit.processes_with(self._mark())
+
+    def drop_root(self) -> None:
+        """Let file permissions count for every start, also where root runs this.
+
+        Raises:
+            NotPossibleError: The program that drops the right is not there.
+        """
+        if os.geteuid() == 0:
+            if shutil.which("setpriv") is None:
+                raise NotPossibleError("root ignores permissions, and setpriv is not installed")
+            self.prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+    def printed(self, number: int | None = None) -> str:
+        """What the latest start printed so far, or start `number`."""
+        path = self.folder / f"printed-{self._starts if number is None else number}.txt"
+        return path.read_text(errors="replace")
+
+    def summary(self, step: str) -> Mapping[str, Any]:
+        """What a finished step told; empty where it is not finished."""
+        for mark in self.out.glob(f"{step}-*/DONE.json"):
+            content: Mapping[str, Any] = json.loads(mark.read_text())
+            return content["summary"]  # type: ignore[no-any-return]  # a mapping
+        return {}
+
+    def outcomes(self) -> list[str]:
+        """How every attempt at a step ended, as the run wrote it down."""
+        lines = [
+            line
+            for path in sorted(self.out.glob("attempts/*.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
+        return [str(json.loads(line)["outcome"]) for line in lines]
 
     def left_alive(self, patience_seconds: float = 12.0) -> list[str]:
         """Processes that a run left behind when it was over."""
@@ -207,28 +274,34 @@ class Trial:
         done: str,
         proof: str,
         happened: str,
-        undisturbed: Any,
         before: Mapping[str, int],
         again: Sequence[str] = (),
         tolerance: float = 0.0,
         found: Sequence[str] = (),
+        may_differ: Sequence[str] = (),
     ) -> Row:
         """The row of a run that came to its end; everything that can be checked is checked.
 
         Args:
-            name, done, proof, happened: as in `Row`.
-            undisturbed: the run that it must equal.
+            name: as in `Row`.
+            done: as in `Row`.
+            proof: as in `Row`.
+            happened: as in `Row`.
             before: `finished()` at the moment of the fault.
             again: steps whose finished files were damaged, and may be made anew.
             tolerance: of the metrics; above 0 files need not be equal byte for byte.
             found: complaints that are known already.
+            may_differ: steps whose files differ for a good reason; the metrics must not.
         """
+        usual = self.undisturbed
+        if usual is None:
+            raise ValueError("nothing to compare with")
         after = self.finished()
         twice = [each for each in audit.done_again(before, after) if each not in again]
         complaints = [
             *found,
             *(f"{each}: finished work was touched" for each in twice),
-            *audit.complaints(self.out, None if tolerance else undisturbed.out),
+            *audit.complaints(self.out, None if tolerance else usual.out, may_differ),
             *self.left_alive(),
         ]
         return Row(
@@ -237,7 +310,7 @@ class Trial:
             proof=proof,
             happened=happened,
             rerun=audit.worked_on(before, after),
-            metrics=audit.compared(audit.metrics_of(self.out), undisturbed.metrics, tolerance),
+            metrics=audit.compared(audit.metrics_of(self.out), usual.metrics, tolerance),
             complaints=tuple(complaints),
             seconds=time.monotonic() - self._began,
         )

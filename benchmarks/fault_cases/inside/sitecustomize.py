@@ -22,7 +22,7 @@ def _step() -> str:
     arguments = sys.orig_argv
     if any(each.endswith("default_worker.py") for each in arguments):
         return "ray"
-    is_stage = "flows.child" in arguments and "torch.distributed.run" not in arguments
+    is_stage = "flows.child" in arguments and "flows.orchestration.torchrun" not in arguments
     if not is_stage or os.environ.get("RANK", "0") != "0":
         return ""
     return Path(arguments[-1]).name.removesuffix(".request.json")
@@ -48,7 +48,7 @@ def _install(faults: Path, step: str, order: Mapping[str, Any]) -> None:
                 _act(faults, step, order)
         rename(source, target, **options)
 
-    os.replace = replace
+    os.replace = replace  # type: ignore[assignment]  # takes what that one takes
 
 
 def _act(faults: Path, step: str, order: Mapping[str, Any]) -> None:
