@@ -45,7 +45,7 @@ class DataCheck:
     def __str__(self) -> str:
         """In one line."""
         if not self.since:
-            return f"no version yet: {self.difference}"
+            return f"no version yet, {self.difference.added} photos"
         return f"{self.difference} since version {self.since}"
 
 
@@ -69,7 +69,7 @@ class Outcome:
     def __str__(self) -> str:
         """In one line."""
         if self.version is None:
-            return f"{self.state}: {self.check}"
+            return str(self.check)
         if self.state == PROMOTED:
             return f"version {self.version.name} promoted: {self.verdict.reason}"
         stays = f"version {self.current} stays" if self.current else "no version is current"

@@ -33,6 +33,7 @@ def _front_matter(lineage: Lineage) -> dict[str, Any]:
     """What the hub reads. The licence of a model follows its data, which we do not know."""
     front: dict[str, Any] = {
         "license": "other",
+        "license_name": "as-its-training-data",
         "language": list(lineage.languages),
         "library_name": "oscar-flow",
         "tags": ["oscar-flow", "vision-language"],

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import signal
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-import httpx
 from prefect import Flow, State
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -21,22 +24,28 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import (
     ConcurrencyLimitConfig,
     ConcurrencyLimitStrategy,
+    FlowRun,
     StateType,
 )
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.schedules import Cron, Interval, Schedule
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 from prefect.types.entrypoint import EntrypointType
 
 from flows.errors import ConfigError, OrchestratorError
+from flows.family import stat_fields
+from flows.orchestration.errors import SERVER_ERRORS, said
 from flows.orchestration.retraining import UPDATED, run_resource
+from flows.retrain import is_busy
 
 _ONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 """At most one at a time; another that comes meanwhile is dropped, the next look finds its data."""
 _LATE_SECONDS = 3600.0
+_GRACE_SECONDS = 30.0
+_LOST = "its process is gone; the next look finds what is left to do"
 _MISSED = "Nobody served at its time; one look is made for all of them."
 
 
@@ -118,11 +127,11 @@ def serve_deployments(deployments: list[RunnerDeployment]) -> None:
         OrchestratorError: Prefect's server does not answer, or refuses.
     """
     try:
-        asyncio.run(_serve(deployments))
-    except (RuntimeError, PrefectException, httpx.HTTPError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
+        with suppress(SystemExit):
+            asyncio.run(_serve(deployments))
+    except SERVER_ERRORS as error:
         raise OrchestratorError(
-            f"Prefect: {said[:300]}; start it with oscar-flow server"
+            f"Prefect: {said(error)}; start its server with oscar-flow server"
         ) from error
 
 
@@ -152,16 +161,73 @@ def _deployment(
 
 
 async def _serve(deployments: list[RunnerDeployment]) -> None:
-    runner = Runner(name="oscar-flow", pause_on_shutdown=False)
+    runner = _KindRunner(name="oscar-flow", pause_on_shutdown=False)
     async with get_client() as client:
         for deployment in deployments:
             await _refuse_another_run(client, deployment)
     added = [await runner.aadd_deployment(deployment) for deployment in deployments]
     async with get_client() as client:
+        await _end_lost(client, added, Path((deployments[0].parameters or {})["out"]))
         await _drop_missed(client, added)
         if any(deployment.schedules for deployment in deployments):
             await client.create_flow_run_from_deployment(added[0], tags=["at start"])
+    signal.signal(signal.SIGINT, runner.handle_sigterm)
     await runner.start()
+
+
+class _KindRunner(Runner):
+    """Lets the flow runs that it started end themselves, so that Prefect learns of it.
+
+    Prefect's own kills them at once: they stay "Running" in its pages, and hold their slot.
+    """
+
+    def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
+        """SIGTERM to each, a while to obey, then this process ends and with it what is left."""
+        waiting = _children()
+        for pid in waiting:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + _GRACE_SECONDS
+        while waiting and time.monotonic() < end:
+            time.sleep(0.1)
+            waiting = [pid for pid in waiting if _lives(pid)]
+        raise SystemExit(0)
+
+
+def _lives(pid: int) -> bool:
+    with suppress(OSError):
+        return stat_fields(pid)[0] != "Z"
+    return False
+
+
+def _children() -> list[int]:
+    """Processes that this one has started."""
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    return [int(pid) for task in tasks.glob("*/children") for pid in task.read_text().split()]
+
+
+async def _flow_runs(
+    client: PrefectClient, deployments: list[UUID], *states: StateType
+) -> list[FlowRun]:
+    return await client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=deployments)),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+        ),
+    )
+
+
+async def _end_lost(client: PrefectClient, deployments: list[UUID], out: Path) -> None:
+    """Mark runs whose process a kill took; they would hold the only slot.
+
+    A run that goes on by itself, after its server process was killed, holds the run folder.
+    """
+    if is_busy(out):
+        return
+    unfinished = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+    for each in await _flow_runs(client, deployments, *unfinished):
+        lost: State[None] = Crashed(message=_LOST)
+        await client.set_flow_run_state(each.id, lost, force=True)
 
 
 async def _refuse_another_run(client: PrefectClient, deployment: RunnerDeployment) -> None:
@@ -178,16 +244,10 @@ async def _refuse_another_run(client: PrefectClient, deployment: RunnerDeploymen
         )
 
 
-async def _drop_missed(client: PrefectClient, deployments: list[Any]) -> None:
+async def _drop_missed(client: PrefectClient, deployments: list[UUID]) -> None:
     """Cancel looks by the clock whose time has passed; what somebody asked for stays."""
-    waiting = await client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=deployments)),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-        ),
-    )
     now = datetime.now(UTC)
-    for each in waiting:
+    for each in await _flow_runs(client, deployments, StateType.SCHEDULED):
         if each.auto_scheduled and each.expected_start_time and each.expected_start_time < now:
             missed: State[None] = Cancelled(message=_MISSED)
             await client.set_flow_run_state(each.id, missed, force=True)

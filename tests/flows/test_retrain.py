@@ -25,7 +25,7 @@ def test_the_first_look_finds_all_of_it_new(tmp_path: Path) -> None:
     add_photos(tmp_path / "data", "a", "b")
     check = check_data(config, tmp_path / "run")
     assert check.has_news
-    assert str(check) == "no version yet: 2 photos added"
+    assert str(check) == "no version yet, 2 photos"
 
 
 def test_without_new_data_nothing_runs(tmp_path: Path) -> None:
