@@ -1,8 +1,9 @@
 """Many photos to region shards, slice by slice: decoding in threads while the network computes.
 
-A slice of the list of photos becomes one shard. Photos of one network size share a batch, and a
-batch never leaves its slice. So whoever makes a shard, now or after an interruption, forms the
-same batches and writes the same bytes.
+A slice of the list of photos becomes one shard. On a CPU each photo is computed by itself, by one
+thread, and as many at once as there are threads: its regions depend on nothing but the photo. On
+other devices photos of one network size share a batch, and a batch never leaves its slice. So
+whoever makes a shard, now or after an interruption, writes the same bytes.
 """
 
 import json
@@ -12,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, Protocol
 
 import numpy as np
@@ -80,10 +81,12 @@ class Extractor:
 
     model:      in evaluation mode, normalisation folded
     settings:   of the shards
+    rules:      which regions are kept
     workers:    threads that read and resize photos; results do not depend on them
     batch_size: most photos of one size that are computed together; another one changes results
                 by rounding only
-    rules:      which regions are kept
+    seers:      batches that are computed at once, each by one thread; 0: one after the other, with
+                all threads
     compat:     quirks of the original; None for none
     earlier:    photos of these bytes are not seen again
     """
@@ -94,8 +97,14 @@ class Extractor:
     rules: RegionRules
     workers: int = 1
     batch_size: int = 1
+    seers: int = 0
     compat: Compat | None = None
     earlier: KnownRegions | None = None
+
+    @property
+    def window(self) -> int:
+        """Photos that are held in memory together."""
+        return _BATCHES_PER_WINDOW * self.batch_size * max(1, self.seers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,12 +183,13 @@ def extractor_of(
         detector: As loaded; it stays as it is.
         settings: From `settings_of`, with the same rules.
         rules: Which regions are kept; None takes the model's own.
-        workers: Threads that read and resize photos.
-        batch_size: Most photos of one size that are computed together.
+        workers: Threads that read and resize photos; on a CPU they compute, too.
+        batch_size: Most photos of one size that are computed together; on a CPU, at once.
         compat: Quirks of the original; None for none.
         earlier: Photos of these bytes are not seen again.
         device: Where the network computes.
     """
+    is_cpu = device == "cpu"
     model = fold_norms(detector.model).to(memory_format=torch.channels_last).to(device)
     return Extractor(
         model=model,
@@ -187,7 +197,8 @@ def extractor_of(
         settings=settings,
         rules=rules or detector.model.config.regions,
         workers=workers,
-        batch_size=batch_size,
+        batch_size=1 if is_cpu else batch_size,
+        seers=min(workers, batch_size) if is_cpu else 0,
         compat=compat,
         earlier=earlier,
     )
@@ -235,11 +246,10 @@ def extract_shard(
                 reused.add(result.image_id)
             on_photos(1)
 
-    size = _BATCHES_PER_WINDOW * extractor.batch_size
-    with _reading(stretch.photos, extractor, ahead=size) as results:
+    with _reading(stretch.photos, extractor) as results, _seeing(extractor) as see_batches:
         photos = to_be_seen(results)
-        while window := list(islice(photos, size)):
-            for regions in _see_window(window, extractor):
+        while window := list(islice(photos, extractor.window)):
+            for regions in see_batches(_batches(window, extractor.batch_size)):
                 found[regions.image_id] = as_stored(regions, extractor.settings)
                 on_photos(1)
     order = [photo.image_id for photo in stretch.photos]
@@ -249,17 +259,38 @@ def extract_shard(
     )
 
 
-def _see_window(window: Sequence[_Prepared], extractor: Extractor) -> Iterator[ImageRegions]:
-    """Regions of some photos; photos of one size are computed together."""
+def _batches(window: Sequence[_Prepared], batch_size: int) -> list[list[_Prepared]]:
+    """Photos of one network size together."""
     by_size: dict[tuple[int, ...], list[_Prepared]] = {}
     for photo in window:
         by_size.setdefault(photo.pixels.shape, []).append(photo)
-    for members in by_size.values():
-        for start in range(0, len(members), extractor.batch_size):
-            yield from _see_batch(members[start : start + extractor.batch_size], extractor)
+    return [
+        members[start : start + batch_size]
+        for members in by_size.values()
+        for start in range(0, len(members), batch_size)
+    ]
 
 
-def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> Iterator[ImageRegions]:
+@contextmanager
+def _seeing(
+    extractor: Extractor,
+) -> Iterator[Callable[[list[list[_Prepared]]], Iterator[ImageRegions]]]:
+    """What gives the regions of some batches, whose photos come in any order."""
+
+    def see_batch(batch: list[_Prepared]) -> list[ImageRegions]:
+        return _see_batch(batch, extractor)
+
+    if extractor.seers == 0:
+        yield lambda batches: chain.from_iterable(map(see_batch, batches))
+        return
+    # another number of threads inside a convolution would round otherwise
+    with ThreadPoolExecutor(
+        extractor.seers, "see", initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        yield lambda batches: chain.from_iterable(pool.map(see_batch, batches))
+
+
+def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageRegions]:
     """Regions of some photos of one network size."""
     batch = to_batch(
         [photo.pixels for photo in photos],
@@ -267,8 +298,8 @@ def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> Iterator[Im
         extractor.model.config,
     )
     detections = see(extractor.model, batch, rules=extractor.rules, compat=extractor.compat)
-    for photo, seen, size in zip(photos, detections, batch.sizes, strict=True):
-        yield regions_of(
+    return [
+        regions_of(
             seen,
             image_id=photo.image_id,
             content_hash=photo.content_hash,
@@ -276,20 +307,20 @@ def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> Iterator[Im
             original_size=photo.original_size,
             label_map=extractor.label_map,
         )
+        for photo, seen, size in zip(photos, detections, batch.sizes, strict=True)
+    ]
 
 
 @contextmanager
-def _reading(
-    sources: Sequence[ImageSource], extractor: Extractor, *, ahead: int
-) -> Iterator[Iterator[_Outcome]]:
-    """Photos in order, read by threads that run at most `ahead` (and one each) in front."""
+def _reading(sources: Sequence[ImageSource], extractor: Extractor) -> Iterator[Iterator[_Outcome]]:
+    """Photos in order, read by threads that run at most a window (and one each) in front."""
     with ThreadPoolExecutor(extractor.workers, thread_name_prefix="decode") as pool:
         pending: deque[Future[_Outcome]] = deque()
 
         def results() -> Iterator[_Outcome]:
             for source in sources:
                 pending.append(pool.submit(_read, source, extractor))
-                if len(pending) > ahead + extractor.workers:
+                if len(pending) > extractor.window + extractor.workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

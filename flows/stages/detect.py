@@ -1,6 +1,5 @@
 """Stage: photos -> regions in shards; photos that cannot be read are set aside."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,12 @@ REUSES = "earlier"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Settings; YAML section `detect`. rules: which regions are kept; None takes the model's."""
+    """Settings; YAML section `detect`.
+
+    batch_size: most photos of one size that a GPU computes together; on a CPU, where each is
+                computed by itself, most at once
+    rules:      which regions are kept; None takes the model's
+    """
 
     batch_size: int = 8
     rules: RegionRules | None = None
@@ -139,7 +143,7 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
             detector,
             settings,
             rules=config.rules,
-            workers=int(os.environ.get("OMP_NUM_THREADS", "1")),
+            workers=torch.get_num_threads(),
             batch_size=config.batch_size,
             earlier=open_earlier(inputs.earlier, settings) if inputs.earlier else None,
             device=f"cuda:{local_rank() % torch.cuda.device_count()}" if has_gpu else "cpu",
