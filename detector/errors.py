@@ -11,3 +11,11 @@ class DetectorConfigError(DetectorError):
 
 class CheckpointError(DetectorError):
     """Weights that do not fit the configured model, or a detector folder that is not whole."""
+
+
+class DamagedCheckpointError(DetectorError):
+    """A checkpoint of an interrupted training is cut or spoiled."""
+
+
+class DetectorStoppedError(DetectorError):
+    """A training was asked to stop; its checkpoint holds all it learned."""

@@ -129,6 +129,9 @@ _LOST_WORDS = re.compile(
 )
 """What torch says by a plain RuntimeError: a device or another process is gone."""
 
+_STOPPED_NAMES = {"TrainingStoppedError", "DetectorStoppedError"}
+"""Asked to stop, it wrote a checkpoint; of several processes perhaps only one was asked."""
+
 
 def user_errors() -> tuple[type[Exception], ...]:
     """Base classes whose message alone is what the user needs; imports no heavy package."""
@@ -146,6 +149,8 @@ def exit_status(error: BaseException) -> ExitStatus:
         return ExitStatus.OUT_OF_MEMORY
     if any(isinstance(each, OSError) and each.errno in _FULL for each in _causes(error)):
         return ExitStatus.TRY_AGAIN
+    if _names(error) & _STOPPED_NAMES:
+        return ExitStatus.CANCELLED
     if isinstance(error, ConfigError):
         return ExitStatus.BAD_CONFIG
     if isinstance(error, MissingFileError | FileNotFoundError):

@@ -1,9 +1,13 @@
 """Stopping and going on: everything a run needs to continue as if it had not stopped.
 
-One file, written beside its name and renamed, so that it is either the old one or the new one.
+One file, written beside its name and renamed, so that it is either the old one or the new one; the
+one before it is kept, so that a disk that spoils the newest costs the way back to that.
 """
 
 import json
+import logging
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detector.errors import DetectorError
+from detector.errors import DamagedCheckpointError, DetectorError
 from storage.artifacts import atomic_path, atomic_write_text
 
 CHECKPOINT = "checkpoint.pt"
+BEFORE = "checkpoint-before.pt"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,35 +39,59 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint."""
-    with atomic_path(folder / CHECKPOINT) as partial, partial.open("wb") as file:
-        torch.save(
-            {
-                "step": checkpoint.step,
-                "identity": checkpoint.identity,
-                "model": dict(checkpoint.model),
-                "optimiser": dict(checkpoint.optimiser),
-            },
-            file,
-        )
+    """Write the folder's checkpoint; the one there was becomes the one before."""
+    with atomic_path(folder / CHECKPOINT) as partial:
+        with partial.open("wb") as file:
+            torch.save(
+                {
+                    "step": checkpoint.step,
+                    "identity": checkpoint.identity,
+                    "model": dict(checkpoint.model),
+                    "optimiser": dict(checkpoint.optimiser),
+                },
+                file,
+            )
+        if (folder / CHECKPOINT).exists():
+            os.replace(folder / CHECKPOINT, folder / BEFORE)
 
 
-def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
-    """The folder's checkpoint, None if there is none.
+def latest_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
+    """The newest whole checkpoint, None if there is none; a damaged one is told in the log.
 
     Raises:
-        DetectorError: The file is damaged, or was written by another configuration or data.
+        DetectorError: It was written by another configuration or data.
     """
-    path = folder / CHECKPOINT
+    for name in (CHECKPOINT, BEFORE):
+        try:
+            found = read_checkpoint(folder, identity, name)
+        except DamagedCheckpointError as error:
+            _LOG.warning("%s; going back to what lies before it", error)
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def read_checkpoint(folder: Path, identity: str, name: str = CHECKPOINT) -> Checkpoint | None:
+    """A checkpoint of the folder, None if there is none of that name.
+
+    Raises:
+        DamagedCheckpointError: The file is damaged.
+        DetectorError: It was written by another configuration or data.
+    """
+    path = folder / name
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself compares no checksums
+            spoiled = archive.testzip()
+        if spoiled is not None:
+            raise ValueError(f"{spoiled} is spoiled")
         content = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint = Checkpoint(**content)
     except Exception as error:  # torch.load has no common class for what a cut file raises
-        raise DetectorError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}); "
-            "delete it and run the same command again to train from the start"
+        raise DamagedCheckpointError(
+            f"{path}: not a readable checkpoint ({type(error).__name__})"
         ) from error
     if checkpoint.identity != identity:
         raise DetectorError(
@@ -73,7 +103,8 @@ def read_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
 
 def remove_checkpoint(folder: Path) -> None:
     """Called when the finished weights lie in their place."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, BEFORE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def trim_history(path: Path, step: int) -> None:

@@ -18,12 +18,12 @@ from torch.optim import Optimizer
 
 from detector.checkpoints import save_detector
 from detector.config import DetectorConfig
-from detector.errors import DetectorError
+from detector.errors import DetectorError, DetectorStoppedError
 from detector.model import AttributeRCNN
 from detector.training.batches import Batches
 from detector.training.checkpoint import (
     Checkpoint,
-    read_checkpoint,
+    latest_checkpoint,
     remove_checkpoint,
     trim_history,
     write_checkpoint,
@@ -94,6 +94,7 @@ def train_detector(
     initialise: Callable[[AttributeRCNN], None] | None = None,
     on_photo: Callable[[int, int], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainingSummary:
     """Train and write a detector; goes on from the checkpoint beside `losses`, if there is one.
 
@@ -109,10 +110,12 @@ def train_detector(
         initialise: Gives the new network weights to start from; None leaves the random ones.
         on_photo: Told (done, total) while photos are read.
         on_step: Told of every step.
+        should_stop: Asked after every step; True writes a checkpoint and ends.
 
     Raises:
         DetectorError: No photo to learn from, a loss that is no number, a checkpoint of another
             run.
+        DetectorStoppedError: `should_stop` said so.
         CheckpointError: What `initialise` raises where its weights do not fit.
     """
     config = config.with_labels(
@@ -135,7 +138,7 @@ def train_detector(
     losses.parent.mkdir(parents=True, exist_ok=True)
     has_weights = initialise is not None
     identity = _identity(config, training, photos, label_map, has_weights=has_weights)
-    last = _run(model, phases, training, losses, identity, on_step)
+    last = _run(model, phases, training, losses, identity, on_step, should_stop)
     save_detector(folder, model.eval(), label_map)
     remove_checkpoint(losses.parent)
     return TrainingSummary(
@@ -165,10 +168,11 @@ def _run(
     losses: Path,
     identity: str,
     on_step: Callable[[StepReport], None] | None,
+    should_stop: Callable[[], bool],
 ) -> dict[str, float]:
     """All steps that are not done yet; the losses of the last one."""
     num_steps = sum(phase.num_steps for phase in phases)
-    resumed = read_checkpoint(losses.parent, identity)
+    resumed = latest_checkpoint(losses.parent, identity)
     done = resumed.step if resumed is not None else 0
     trim_history(losses, done)
     if resumed is not None:
@@ -189,11 +193,15 @@ def _run(
                     )
                     history.write(json.dumps({"step": step + 1, "phase": phase.name} | numbers))
                     history.write("\n")
-                    if (step + 1) % training.checkpoint_every == 0 and step + 1 < num_steps:
+                    is_stopped = should_stop() and step + 1 < num_steps
+                    is_due = (step + 1) % training.checkpoint_every == 0
+                    if is_stopped or (is_due and step + 1 < num_steps):
                         history.flush()
                         _keep(losses.parent, model, optimiser, step + 1, step + 1 < end, identity)
                     if on_step is not None:
                         on_step(report)
+                    if is_stopped:
+                        raise DetectorStoppedError(f"stopped after step {step + 1} of {num_steps}")
             first = end
     return numbers
 

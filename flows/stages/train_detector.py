@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from detector.config import DetectorConfig, preset
 from detector.errors import DetectorConfigError
 from detector.training.config import DetectorTraining
+from flows.child_scale import should_stop
 from flows.model_card import Learned, write_model_card
 from flows.photos import read_photos
 from flows.progress import SILENT, Progress
@@ -109,6 +110,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         initialise=load_imagenet_trunk if config.pretrained else None,
         on_photo=lambda done, total: progress.at(done, total, unit="photos"),
         on_step=tell,
+        should_stop=should_stop,
     )
     write_quarantine(outputs.losses.parent / QUARANTINE_NAME, summary.quarantined)
     facts = {

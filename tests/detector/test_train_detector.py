@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from detector.checkpoints import WEIGHTS_NAME, load_detector
 from detector.detect import detect
-from detector.errors import DetectorError
+from detector.errors import DetectorError, DetectorStoppedError
 from detector.training.checkpoint import CHECKPOINT
 from detector.training.config import CropWarmup, DetectorTraining
 from detector.training.photos import label_map_from
@@ -42,7 +42,12 @@ class StoppedError(Exception):
 
 
 def train(
-    folder: Path, training: DetectorTraining = TRAINING, *, stop_after: int = 0, **changes: object
+    folder: Path,
+    training: DetectorTraining = TRAINING,
+    *,
+    stop_after: int = 0,
+    ask_after: int = 0,
+    **changes: object,
 ) -> tuple[TrainingSummary, list[StepReport]]:
     """Train on seven pictures; the run lies in `folder`."""
     sources, objects = block_photos(folder.parent / "photos", 7)
@@ -62,6 +67,7 @@ def train(
         folder=folder / "detector",
         losses=folder / "losses.jsonl",
         on_step=on_step,
+        should_stop=lambda: len(reports) == ask_after - 1,
     )
     return summary, reports
 
@@ -96,6 +102,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     histories = [(tmp_path / name / "losses.jsonl").read_bytes() for name in ("whole", "stopped")]
     assert histories[0] == histories[1]
     assert not (tmp_path / "stopped" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("ask_after", [1, 3, 5])
+def test_asked_to_stop_it_loses_no_step(tmp_path: Path, ask_after: int) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(DetectorStoppedError, match=f"after step {ask_after} of 8"):
+        train(tmp_path / "asked", ask_after=ask_after)
+    _, reports = train(tmp_path / "asked")
+    assert reports[0].step == ask_after + 1
+    whole, asked = weights_in(tmp_path / "whole"), weights_in(tmp_path / "asked")
+    assert all(torch.equal(whole[name], asked[name]) for name in whole)
 
 
 def test_history_holds_each_step_once_with_its_phase(tmp_path: Path) -> None:
