@@ -19,7 +19,7 @@ from benchmarks.figure import Figure, machine
 def names() -> list[str]:
     """Every module of this folder that measures or shows something."""
     found = (each.name for each in pkgutil.iter_modules(benchmarks.__path__) if not each.ispkg)
-    return sorted(name for name in found if name not in ("__main__", "figure"))
+    return sorted(name for name in found if name not in ("__main__", "figure", "many_photos"))
 
 
 def main() -> int:
@@ -48,10 +48,7 @@ def main() -> int:
     for name in arguments.names:
         for figure in importlib.import_module(f"benchmarks.{name}").measure():
             figures.append(figure)
-            print(
-                f"{figure.name:44} {figure.value:12.4g} {figure.unit:10} "
-                f"n={figure.n:<4} spread {figure.spread:.3g}"
-            )
+            print(figure)
     if arguments.json:
         arguments.json.write_text(json.dumps([figure.as_dict() for figure in figures], indent=1))
     return 0

@@ -19,6 +19,13 @@ class Figure:
     n: int
     spread: float
 
+    def __str__(self) -> str:
+        """One line of the table."""
+        return (
+            f"{self.name:44} {self.value:12.4g} {self.unit:10} "
+            f"n={self.n:<4} spread {self.spread:.3g}"
+        )
+
     def as_dict(self) -> dict[str, object]:
         """The form that `--json` writes."""
         return asdict(self)

@@ -15,6 +15,7 @@ from benchmarks.fault_cases.row import NotPossibleError
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 """Where Debian and Red Hat put the programs, which are not on PATH there."""
+_OWNER = ("-U", "prefect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,12 @@ class Postgres:
 
     def restart(self) -> str:
         """Stop it as a crash does (it recovers from its log), and start it again."""
-        return _call(self, "pg_ctl", "-w", "-m", "immediate", "restart")
+        before = self._process()
+        _call(self, "pg_ctl", "-w", "-m", "immediate", "restart")
+        return f"PostgreSQL was process {before}, is now {self._process()}"
+
+    def _process(self) -> str:
+        return (self.folder / "data" / "postmaster.pid").read_text().split()[0]
 
     def stop(self) -> None:
         """Stop it."""
@@ -59,8 +65,7 @@ def postgres(port: int) -> Iterator[Postgres]:
         _call(
             server,
             "initdb",
-            "-U",
-            "prefect",
+            *_OWNER,
             "-A",
             "scram-sha-256",
             f"--pwfile={folder}/word",
@@ -70,8 +75,8 @@ def postgres(port: int) -> Iterator[Postgres]:
         )
         options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
         _call(server, "pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
-        _call(server, "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "prefect", "prefect")
         try:
+            _call(server, "createdb", "-h", str(folder), "-p", str(port), *_OWNER, "prefect")
             yield server
         finally:
             server.stop()
@@ -81,16 +86,16 @@ def postgres(port: int) -> Iterator[Postgres]:
 
 def _programs() -> Path:
     on_path = shutil.which("initdb")
-    if on_path is not None:
-        return Path(on_path).parent
+    places = [Path(on_path).resolve().parent] if on_path is not None else []
     for pattern in PLACES:
-        for folder in sorted(Path("/").glob(pattern.removeprefix("/")), reverse=True):
-            if (folder / "initdb").is_file():
-                return folder
+        places += sorted(Path("/").glob(pattern.removeprefix("/")), reverse=True)
+    for folder in places:
+        if all((folder / name).is_file() for name in ("initdb", "pg_ctl", "createdb")):
+            return folder
     raise NotPossibleError("PostgreSQL is not installed")
 
 
-def _call(server: Postgres, program: str, *arguments: str) -> str:
+def _call(server: Postgres, program: str, *arguments: str) -> None:
     """Run one of its programs as a user it accepts, which root is not."""
     user: dict[str, str | int] = {}
     if os.geteuid() == 0:
@@ -115,4 +120,3 @@ def _call(server: Postgres, program: str, *arguments: str) -> str:
     )
     if ended.returncode != 0:
         raise NotPossibleError(f"{program}: {(ended.stderr or b'').decode()[-200:]}")
-    return f"{program} {arguments[-1]}"

@@ -72,13 +72,13 @@ def child_stopped(ground: Ground) -> Iterator[Row]:
 def child_silent(ground: Ground) -> Iterator[Row]:
     """The process lives and gives signs of life, and its work does not come on."""
     name = "child hangs (no progress)"
-    trial, started, child, before = held(ground, name, TRAIN, "limits.train.silence_seconds=20")
+    trial, started, child, before = held(ground, name, TRAIN, "limits.train.silence_seconds=45")
     ended = trial.wait(started)
     proof = f"process {child} was held and never let go"
     yield _after_attempt(
         trial,
         name,
-        "work stands still, limit of 20 s without progress",
+        "work stands still, limit of 45 s without progress",
         proof,
         ended,
         before,
