@@ -333,7 +333,7 @@ class _Tries:
         """Wait longer each time; the jitter keeps parallel branches from retrying together."""
         delay = self._work.effort.delay(self._failures)
         less = " with half the batch" if failure.for_memory else ""
-        text = f"{failure.outcome}: {failure.message}; again{less} in {clock(delay)}"
+        text = f"{failure.message}; again{less} in {clock(delay)}"
         self._tell("retry", text)
         self._record.write_log("WARNING", text)
         if self._work.stop.wait(delay):

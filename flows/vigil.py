@@ -11,6 +11,8 @@ from flows.limits import StageLimits
 from flows.process import Cut
 from flows.progress import ProgressReport, clock
 
+START_SECONDS = 60.0
+"""A child has at least that long until its first sign of life: torchrun imports torch before."""
 OWN_PAUSE_SECONDS = 5.0
 """Longer between two looks: this process itself stood still, and the child with it perhaps."""
 
@@ -35,12 +37,15 @@ class Vigil:
         self._now = now
         self._looked_at = now()
         self._progress_at = now()
-        self._signs: dict[int, float] = {0: now()}
+        self._began = now()
+        self._has_begun = False
+        self._signs: dict[int, float] = {}
         self.why = ""
 
     def heard(self, rank: int) -> None:
         """A sign of life of one of the step's processes."""
         self._signs[rank] = self._now()
+        self._has_begun = True
 
     def left(self, rank: int) -> None:
         """A process says that it is about to end."""
@@ -61,8 +66,10 @@ class Vigil:
             return "stopped"
         if limits.seconds is not None and seconds > limits.seconds:
             return "time limit"
-        silent = now - min(list(self._signs.values()), default=now)
-        if limits.heartbeat_seconds is not None and silent > limits.heartbeat_seconds:
+        start = 0.0 if self._has_begun else START_SECONDS
+        since = now if self._has_begun else self._began
+        silent = now - min(list(self._signs.values()), default=since)
+        if limits.heartbeat_seconds is not None and silent > limits.heartbeat_seconds + start:
             self.why = f"hung: no sign of life for {clock(silent)}"
             return "hung"
         idle = now - self._progress_at
@@ -72,6 +79,7 @@ class Vigil:
         return ""
 
     def _forgive(self, now: float) -> None:
+        self._began = now
         self._progress_at = now
         for rank in list(self._signs):
             self._signs[rank] = now

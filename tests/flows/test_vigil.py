@@ -4,7 +4,7 @@ import threading
 
 from flows.limits import StageLimits
 from flows.progress import ProgressReport
-from flows.vigil import OWN_PAUSE_SECONDS, Furthest, Vigil
+from flows.vigil import OWN_PAUSE_SECONDS, START_SECONDS, Furthest, Vigil
 
 
 class Clock:
@@ -31,9 +31,16 @@ def make_vigil(**limits: float) -> tuple[Vigil, Clock, threading.Event]:
 
 def test_a_child_without_a_sign_of_life_is_hung() -> None:
     vigil, clock, _ = make_vigil(heartbeat_seconds=10)
+    vigil.heard(0)
     assert watch(vigil, clock, 10) == [""] * 10
     assert watch(vigil, clock, 1) == ["hung"]
     assert vigil.why == "hung: no sign of life for 11 s"
+
+
+def test_a_child_has_time_to_start() -> None:
+    vigil, clock, _ = make_vigil(heartbeat_seconds=10)
+    assert watch(vigil, clock, 10 + START_SECONDS)[-1] == ""
+    assert watch(vigil, clock, 1) == ["hung"]
 
 
 def test_signs_of_life_keep_it() -> None:
@@ -47,6 +54,7 @@ def test_signs_of_life_keep_it() -> None:
 def test_one_silent_process_of_several_is_enough_unless_it_said_goodbye() -> None:
     for goodbye, verdict in ((False, "hung"), (True, "")):
         vigil, clock, _ = make_vigil(heartbeat_seconds=10)
+        vigil.heard(0)
         vigil.heard(1)
         if goodbye:
             vigil.left(1)
@@ -69,6 +77,7 @@ def test_life_without_progress_is_hung_where_a_limit_is_set() -> None:
 
 def test_a_pause_of_this_process_is_not_the_childs_fault() -> None:
     vigil, clock, _ = make_vigil(heartbeat_seconds=60, silence_seconds=60)
+    vigil.heard(0)
     clock.now += 60 + OWN_PAUSE_SECONDS
     assert vigil.verdict(1.0) == ""
     assert watch(vigil, clock, 61)[-1] == "hung"
