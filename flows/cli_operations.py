@@ -107,8 +107,8 @@ def compare(
 
     from flows.commands.compare import comparison
 
-    for table in comparison(first, second):
-        Console(soft_wrap=True).print(table)
+    for number, table in enumerate(comparison(first, second)):
+        Console(soft_wrap=True).print(*([""] if number else []), table, sep="\n")
 
 
 @operations.command()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import RunConfig
-from flows.digests import DigestBook, changed_files, listings_of, read_listing
+from flows.digests import DigestBook, changed_files, counted, listings_of, read_listing
 from flows.identity import config_as_json, outside_paths
 from flows.pipeline import plan_of
 from flows.plan import Plan, Step
@@ -91,7 +91,7 @@ class DatasetDifference:
     def __str__(self) -> str:
         """In words, one line."""
         said = [
-            f"{count} photos {what}"
+            f"{counted(count, 'photo')} {what}"
             for count, what in (
                 (self.added, "added"),
                 (self.removed, "removed"),

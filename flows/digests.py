@@ -221,6 +221,11 @@ def changed_files(
     }
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun, in the singular for one."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _parsed(text: bytes) -> dict[str, str]:
     """Names may hold line ends, digests cannot; so a digest ends at its first one."""
     first, *rest = os.fsdecode(text).split("\0")

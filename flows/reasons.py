@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flows.digests import Listing, changed_files
+from flows.digests import Listing, changed_files, counted
 
 Identity = Mapping[str, Any]
 SHOWN_NAMES = 3
@@ -75,7 +75,11 @@ def _became(old: Listing | None, new: Listing | None) -> str:
     )
     if files is None:
         return "other contents"
-    said = [f"{len(names)} files {what} ({_some(names)})" for what, names in files.items() if names]
+    said = [
+        f"{counted(len(names), 'file')} {what} ({_some(names)})"
+        for what, names in files.items()
+        if names
+    ]
     return ", ".join(said) or "other contents"
 
 

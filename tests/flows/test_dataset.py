@@ -58,7 +58,7 @@ def test_photos_that_came_went_or_changed_are_counted(
         (photos / f"{name}.jpg").write_text(name)
     became = difference(before, digest_of(config, run))
     assert became == DatasetDifference(added=3, removed=1, changed=1)
-    assert str(became) == "3 photos added, 1 photos removed, 1 photos changed"
+    assert str(became) == "3 photos added, 1 photo removed, 1 photo changed"
     assert became.counts()["added"] == 3
 
 

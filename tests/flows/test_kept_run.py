@@ -90,12 +90,12 @@ def test_nothing_to_do_is_no_other_end(small: SmallRun) -> None:
 def test_plan_says_which_photos_came_and_what_stands_on_them(small: SmallRun) -> None:
     shutil.copy(next(small.photos.rglob("*.png")), small.photos / "new.png")
     why = would_run(small)
-    assert why["list_images"] == "photos:0: 1 files added (new.png)"
+    assert why["list_images"] == "photos:0: 1 file added (new.png)"
     assert why["translate_tags"] == "made anew before it: detect"
     became = difference(
         read_digest(RunFolder(small.out)), digest_of(small.config(), RunFolder(small.out))
     )
-    assert str(became) == "1 photos added"
+    assert str(became) == "1 photo added"
 
 
 def test_a_changed_setting_runs_only_what_depends_on_it(small: SmallRun) -> None:
@@ -166,7 +166,7 @@ def test_runs_are_compared_by_metrics_settings_and_data(small: SmallRun, tmp_pat
     ]
     assert re.search(r"detect\.rows_per_shard +256 +2", settings)
     assert "resources" not in settings
-    assert "1 photos added" in data
+    assert "1 photo added" in data
 
 
 def test_an_unfinished_run_is_not_compared(small: SmallRun, tmp_path: Path) -> None:

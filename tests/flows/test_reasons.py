@@ -72,6 +72,6 @@ def test_of_a_folder_it_is_said_which_files() -> None:
         identity(outside={"photos:0": "1"}), identity(outside={"photos:0": "2"}), {}, held.get
     )
     assert said == (
-        "photos:0: 1 files added (g.jpg), 4 files removed (a.jpg, b.jpg, c.jpg, ...), "
-        "1 files changed (e.jpg)"
+        "photos:0: 1 file added (g.jpg), 4 files removed (a.jpg, b.jpg, c.jpg, ...), "
+        "1 file changed (e.jpg)"
     )
