@@ -43,7 +43,7 @@ def test_new_photos_are_counted_and_learned_from(tmp_path: Path) -> None:
     add_photos(tmp_path / "data", "c", "d")
     (tmp_path / "data" / "photos" / "a.jpg").unlink()
     outcome = learn(tmp_path, run)
-    assert str(outcome.check) == "2 photos added, 1 photos removed since version 0001"
+    assert str(outcome.check) == "2 photos added, 1 photo removed since version 0001"
     assert (outcome.state, outcome.before, outcome.current) == (PROMOTED, "0001", "0002")
     assert learn(tmp_path, run).state == NOTHING_NEW
 
