@@ -6,7 +6,7 @@ Prefect fails in the middle, the plan goes on without it.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TagsContext, TaskRunContext
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -89,7 +90,7 @@ class _WatchedRun:
 
         outer = FlowRunContext.get()
         self._outer = outer.flow_run.id if outer and outer.flow_run else None
-        with tags(*run_tags(self._execution, self._name)):
+        with ExitStack() as self._to_the_end, tags(*run_tags(self._execution, self._name)):
             pipeline(str(self._execution.run.path))
         reaping.forget(self._execution.run)
 
@@ -113,14 +114,19 @@ class _WatchedRun:
     def _body(self, run: str) -> None:
         flow_run = _flow_run_id()
         self._left = reaping.leave_word(self._execution.run, flow_run, self._outer)
+        reporter = Reporter(self._execution, flow_run)
         try:
-            with Reporter(self._execution, flow_run) as reporter:
+            with reporter:
                 told = replace(self._execution, tell=both(self._execution.tell, reporter.tell))
                 with _Tasks(told, run, reporter) as steps:
                     self.results.update(run_plan(told, steps.submit))
         except BaseException as error:
             self._failure = error
             raise
+        finally:
+            if reporter.is_lost:  # it has waited; Prefect need not wait again to say the end
+                hurry = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+                self._to_the_end.enter_context(hurry)
 
 
 class _Tasks:

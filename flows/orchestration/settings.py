@@ -23,7 +23,7 @@ DEFAULTS = {
     # the reporter waits for a server that restarts; each call need not wait again
     "PREFECT_CLIENT_MAX_RETRIES": "2",
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",
-    "PREFECT_API_REQUEST_TIMEOUT": "20",
+    "PREFECT_API_REQUEST_TIMEOUT": "15",
     "PREFECT_CLI_COLORS": "false",
     "DO_NOT_TRACK": "1",
 }
