@@ -10,7 +10,7 @@ never completed with grey.
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from io import BytesIO
@@ -63,13 +63,14 @@ def list_images(folder: Path, namespace: str) -> tuple[list[ImageSource], list[Q
         raise StorageError(f"{folder}: a file, not a folder; name the folder of the photos")
     sources: dict[str, ImageSource] = {}
     quarantined: list[Quarantined] = []
-    for path in _walk(folder, quarantined):
-        image_id = _image_id(path, folder, namespace)
-        reason, detail = _listing_problem(path, image_id, sources)
+    for name, entry in _walk(folder, quarantined):
+        stem = os.path.splitext(name)[0]
+        image_id = f"{namespace}/{stem}" if namespace else stem
+        reason, detail = _listing_problem(entry, image_id, sources)
         if reason:
             quarantined.append(Quarantined(image_id=image_id, reason=reason, detail=detail))
         else:
-            sources[image_id] = ImageSource(image_id=image_id, path=path)
+            sources[image_id] = ImageSource(image_id=image_id, path=Path(entry.path))
     return [sources[image_id] for image_id in sorted(sources)], quarantined
 
 
@@ -139,43 +140,65 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _walk(folder: Path, quarantined: list[Quarantined]) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        if Path(error.filename) == folder:
-            raise StorageError(
-                f"{folder}: {error.strerror}; make the folder readable or choose another"
-            ) from error
-        quarantined.append(
-            Quarantined(
-                image_id=str(error.filename),
-                reason="unreadable-folder",
-                detail=f"{error.filename}: {error.strerror}",
-            )
-        )
-
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(parent, name)
-
-
-def _image_id(path: Path, folder: Path, namespace: str) -> str:
-    stem = path.relative_to(folder).with_suffix("").as_posix()
-    return f"{namespace}/{stem}" if namespace else stem
+def _walk(folder: Path, quarantined: list[Quarantined]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """Files that claim to be photos, each with its name below the folder, parents first."""
+    waiting = [(os.fspath(folder), "")]
+    while waiting:
+        place, prefix = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            _not_listed(place, folder, error, quarantined)
+            continue
+        files: list[os.DirEntry[str]] = []
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            if not _is(entry.is_dir):
+                files.append(entry)
+            elif not entry.is_symlink():  # a link may lead back
+                waiting.append((entry.path, f"{prefix}{entry.name}/"))  # the last is looked at next
+        for entry in reversed(files):
+            if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield prefix + entry.name, entry
 
 
-def _listing_problem(path: Path, image_id: str, sources: dict[str, ImageSource]) -> tuple[str, str]:
+def _not_listed(place: str, folder: Path, error: OSError, quarantined: list[Quarantined]) -> None:
+    """A folder that cannot be listed: the one that was named is an error.
+
+    Raises:
+        StorageError: It is that one.
+    """
+    if place == os.fspath(folder):
+        raise StorageError(
+            f"{folder}: {error.strerror}; make the folder readable or choose another"
+        ) from error
+    quarantined.append(
+        Quarantined(image_id=place, reason="unreadable-folder", detail=f"{place}: {error.strerror}")
+    )
+
+
+def _is(what: Callable[[], bool]) -> bool:
+    """`is_dir` or `is_file` of an entry; a link that leads round in a circle is neither."""
+    try:
+        return what()
+    except OSError:
+        return False
+
+
+def _listing_problem(
+    entry: "os.DirEntry[str]", image_id: str, sources: dict[str, ImageSource]
+) -> tuple[str, str]:
+    path = entry.path
     try:
         image_id.encode("utf-8")
     except UnicodeEncodeError:
         return "name-not-utf8", f"{path}: the file name is not UTF-8; rename it"
-    if _UNPRINTABLE.search(image_id):
-        return "name-unprintable", f"{str(path)!r}: control characters in the name; rename it"
     if image_id in sources:
         first = sources[image_id].path.name
         return "duplicate-id", f"{path}: same id {image_id!r} as {first}; rename one of them"
-    if path.exists() and not path.is_file():
+    if not _is(entry.is_file) and os.path.exists(path):
         return "not-a-file", f"{path}: not a regular file"
     return "", ""
 
