@@ -32,7 +32,7 @@ WATCH_SECONDS = 1.0
 PLAIN_EVERY_SECONDS = 15.0
 """Between two lines about the progress of a step, where no terminal shows it live."""
 _STYLES = {DONE: "green", RUNNING: "bold", "failed": "red", LOST: "red", "stopped": "yellow"}
-_HOLDER = re.compile(r"process (\d+)")
+_HOLDER = re.compile(r"process (\d+) \(\S* ?(.*), since ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +149,10 @@ def holder_of(run: RunFolder) -> str:
     with suppress(OSError):
         written = (run.path / ".lock").read_text(encoding="utf-8").strip()
         found = _HOLDER.match(written)
-        if found is not None and Path("/proc", found[1]).exists():
-            return written
+        if found is not None:
+            command = Path("/proc", found[1], "cmdline").read_bytes().replace(b"\0", b" ")
+            # another process may have got the number of one that was killed
+            return written if os.fsencode(found[2]) in command else ""
     return ""
 
 

@@ -107,8 +107,13 @@ def test_who_works_on_it_is_told(tmp_path: Path) -> None:
     with locked(run):
         assert f"process {os.getpid()} " in status_of(run).line()
     assert "to go on: oscar-flow resume" in status_of(run).line()
-    (tmp_path / ".lock").write_text(f"process {2**22 - 1} (killed)")
-    assert holder_of(run) == ""
+    now = utc_now()
+    for killed in (
+        f"process {2**22 - 1} (oscar-flow run, since {now})",
+        f"process {os.getpid()} (oscar-flow run another.yaml, since {now})",
+    ):
+        (tmp_path / ".lock").write_text(killed)
+        assert holder_of(run) == ""
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
