@@ -146,7 +146,7 @@ def slices_of(sources: Sequence[ImageSource], rows_per_shard: int) -> list[Slice
 
 def settings_of(
     detector: LoadedDetector,
-    rules: RegionRules | None,
+    rules: RegionRules | None = None,
     dtype: Literal["float16", "float32"] = "float16",
 ) -> RegionSettings:
     """What the shards of a detector say of themselves.

@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,9 +36,8 @@ from storage.region_slices import ShardReport, read_slice
 
 STORE_BYTES = 80_000_000
 """Ray's shared memory: only numbers and reports travel (Ray's least is 75 MB)."""
-RESTARTS = 3
-"""Of each actor, and tries at each shard after a death; then the step fails and may be run again,
-so that a photo that kills its worker does not keep the cluster busy for ever."""
+TRIES = 4
+"""At each shard: Ray itself replaces dead actors for ever, and a photo may be what kills them."""
 LOOK_SECONDS = 1.0
 """Between two looks at how far the workers are."""
 _SETTINGS = {
@@ -103,8 +103,16 @@ class ShardMaker:
         return {"report": [self._made(int(number)) for number in batch["number"]]}
 
     def _made(self, number: int) -> str:
+        import ray
+
         from detector.extract import extract_shard
 
+        stretch = self._work.slices[number]
+        if ray.get(self._tally.begin.remote(number)) > TRIES:
+            raise ConnectionError(
+                f"{self._work.home.describe(stretch.key.file)}: {TRIES} workers died at it, one "
+                "after the other; for want of memory, or by one of its photos"
+            )
         through = 0
 
         def tell(more: int) -> None:
@@ -112,15 +120,20 @@ class ShardMaker:
             through += more
             self._tally.at.remote(number, through)
 
-        stretch = self._work.slices[number]
         return extract_shard(stretch, self._work.desk, self._work.extractor, tell).as_json()
 
 
 class Tally:
-    """An actor that knows how many photos of each shard are through."""
+    """An actor that counts how often each shard was begun and how many photos are through."""
 
     def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
         self._through: dict[int, int] = {}
+
+    def begin(self, number: int) -> int:
+        """How often a shard has been begun, this time included."""
+        self._begun[number] += 1
+        return self._begun[number]
 
     def at(self, number: int, through: int) -> None:
         """So many photos of a shard; a shard that begins again is counted anew."""
@@ -159,8 +172,6 @@ def _made_by_actors(
         compute=ray.data.ActorPoolStrategy(size=min(size, len(numbers))),
         num_gpus=1 if has_gpus else None,
         num_cpus=None if has_gpus else 1,
-        max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
     )
     try:
         for row in shards.iter_rows():
@@ -244,6 +255,7 @@ def _telling(work: Work, missing: Sequence[int], progress: Progress) -> Iterator
     teller.start()
     try:
         yield tally
+        progress.at(work.num_photos, work.num_photos, unit="photos")
     finally:
         is_over.set()
         teller.join(timeout=2 * LOOK_SECONDS)

@@ -1,0 +1,150 @@
+"""Extraction of a list of photos: cutting it, going on, taking over what is known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector.checkpoints import load_detector
+from detector.extract import extract_shard, extractor_of, settings_of, slices_of
+from storage.places import Place
+from storage.quarantine import read_quarantine
+from storage.records import ImageSource
+from storage.region_shards import RegionReader
+from storage.region_slices import read_slice
+from tests.builders_extraction import TINY, Ground
+from tests.builders_scenes import block_photos
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path, 10, damaged=5)
+
+
+def photos(*names: str) -> list[ImageSource]:
+    return [ImageSource(image_id=name, path=Path(name)) for name in names]
+
+
+def test_a_list_is_cut_alike_wherever_it_is_cut() -> None:
+    cut = slices_of(photos("a", "b", "a", "c", "b"), 2)
+    assert [[photo.image_id for photo in each.photos] for each in cut] == [["a", "b"], ["c"], []]
+    assert [[one.image_id for one in each.repeated] for each in cut] == [[], ["a"], ["b"]]
+    assert sum(map(len, cut)) == 5
+    assert [each.key.number for each in cut] == [0, 1, 2]
+    moved = slices_of([*photos("a", "b", "a", "c"), ImageSource(image_id="b", path=Path("x"))], 2)
+    assert [each.key for each in moved] == [each.key for each in cut]
+    assert slices_of([], 2) == []
+
+
+def test_threads_and_batches_do_not_show_on_a_cpu(ground: Ground) -> None:
+    ground.extract("alone", batch_size=1)
+    torch.set_num_threads(3)
+    try:
+        ground.extract("together", batch_size=3)
+    finally:
+        torch.set_num_threads(1)
+    assert ground.bytes_of("together") == ground.bytes_of("alone")
+
+
+def test_batches_of_one_size_and_one_slice_see_what_single_photos_see(ground: Ground) -> None:
+    """As on a GPU, where rounding may differ: the same regions, in the same order."""
+    detector = load_detector(ground.folder / "detector")
+    single = extractor_of(detector, settings_of(detector), batch_size=1)
+    batched = replace(single, batch_size=3, seers=0)
+    stretch = slices_of(ground.sources, 10)[0]
+    alone = extract_shard(stretch, Place(ground.folder / "alone"), single)
+    through: list[int] = []
+    together = extract_shard(stretch, Place(ground.folder / "together"), batched, through.append)
+    assert sum(through) == 10
+    assert together.quarantined == alone.quarantined
+    assert (together.entry.rows, together.num_regions) == (alone.entry.rows, alone.num_regions)
+
+
+def test_other_rules_make_other_settings(ground: Ground) -> None:
+    detector = load_detector(ground.folder / "detector")
+    own = settings_of(detector)
+    assert settings_of(detector, TINY.regions) == own
+    assert settings_of(detector, replace(TINY.regions, max_regions=4)) != own
+
+
+def test_only_new_and_changed_photos_are_computed(ground: Ground) -> None:
+    first = ground.extract("first")
+    assert (first.num_in, first.num_out, first.num_quarantined) == (10, 9, 1)
+    assert (first.num_reused, first.num_computed) == (0, 9)
+    new, _ = block_photos(ground.roots["0"], 3, split="new", seed=1)
+    new[1].path.replace(ground.sources[5].path)  # the damaged one is whole now
+    new[2].path.replace(ground.sources[8].path)  # another photo under an old name
+    ground.list_photos([new[0], *ground.sources[:2], *ground.sources[3:]])
+    second = ground.extract("second", earlier="first")
+    assert (second.num_in, second.num_out, second.num_quarantined) == (10, 10, 0)
+    assert (second.num_reused, second.num_computed) == (7, 3)
+    fresh = ground.extract("fresh")
+    assert (fresh.num_reused, fresh.num_computed) == (0, 10)
+    assert ground.bytes_of("second") == ground.bytes_of("fresh")
+    assert "blocks/train-2" not in RegionReader(ground.folder / "second/regions")
+
+
+def test_what_is_known_is_not_seen_again(ground: Ground) -> None:
+    """The earlier record is taken as it is: a detector that sees nothing changes nothing."""
+    ground.extract("first")
+    before = RegionReader(ground.folder / "first/regions")
+    detector = load_detector(ground.folder / "detector")
+    with torch.no_grad():
+        for tensor in detector.model.parameters():
+            tensor.zero_()
+    extractor = extractor_of(detector, settings_of(detector), earlier=_Known(before))
+    stretch = slices_of(ground.sources, 4)[0]
+    report = extract_shard(stretch, Place(ground.folder / "second"), extractor)
+    assert report.num_reused == 4
+    assert report.entry.sha256 == before.manifest.shards[0].sha256
+
+
+def test_a_reuse_that_was_interrupted_counts_as_one_that_was_not(ground: Ground) -> None:
+    ground.extract("first")
+    whole = ground.extract("second", earlier="first")
+    (ground.folder / "second/regions/manifest.json").unlink()
+    (ground.folder / "second/regions/regions-00001.parquet").unlink()
+    assert ground.extract("second", earlier="first") == whole
+    assert whole.num_reused == 9
+
+
+def test_a_photo_that_vanished_since_it_was_listed_is_set_aside(ground: Ground) -> None:
+    ground.sources[3].path.unlink()
+    summary = ground.extract("first")
+    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (10, 8, 2)
+    dropped = read_quarantine(ground.folder / "first/quarantine.jsonl")
+    assert [entry.image_id for entry in dropped] == ["blocks/train-3", "blocks/train-5"]
+    assert "No such file" in dropped[0].detail
+
+
+def test_a_shorter_list_leaves_no_shard_of_the_longer_one(ground: Ground) -> None:
+    ground.extract("first")
+    ground.list_photos(ground.sources[:4])
+    ground.extract("first")
+    assert sorted(path.name for path in (ground.folder / "first/regions").iterdir()) == [
+        "manifest.json",
+        "regions-00000.parquet",
+    ]
+
+
+def test_every_shard_can_be_told_from_its_slice(ground: Ground) -> None:
+    ground.extract("first")
+    detector = load_detector(ground.folder / "detector")
+    settings = settings_of(detector)
+    place = Place(ground.folder / "first/regions")
+    reports = [read_slice(place, each.key, settings) for each in slices_of(ground.sources, 4)]
+    assert [report.entry.rows for report in reports if report] == [4, 3, 2]
+    other = slices_of(ground.sources[1:], 4)
+    assert [read_slice(place, each.key, settings) for each in other] == [None] * 3
+
+
+class _Known:
+    """Takes from a reader by name alone."""
+
+    def __init__(self, reader: RegionReader) -> None:
+        self._reader = reader
+        self.hashes = frozenset(reader.hashes_in_order())
+
+    def find(self, image_id: str, content_hash: str):
+        return self._reader[image_id]
