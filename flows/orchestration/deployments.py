@@ -102,7 +102,7 @@ def deployments_of(
         name=f"new data of {served.out.name}",
         expect={UPDATED},
         match={"prefect.resource.id": run_resource(served.out)},
-        parameters={**served.parameters, "reason": "{{ event.payload.reason }}"},
+        parameters={"reason": "{{ event.payload.reason }}"},
     )
     late = served.every if served.every is not None else _LATE_SECONDS
     schedule = served.schedule()
