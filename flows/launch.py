@@ -39,14 +39,14 @@ def child_command(spreads: Mapping[str, str] | None, scale: Scale, request: Path
 
 
 def _meeting(scale: Scale) -> list[str]:
-    """How the machines find each other; alone, by a free port of this one."""
+    """How the machines find each other; alone, by a free port that the agent looks for.
+
+    Static: number 0 is the node of that address. Not torchrun's `--standalone`, whose rendezvous
+    unpickles what anyone may write who reaches its port, and it listens on every network.
+    """
+    options = [f"--nnodes={scale.nodes}", "--rdzv-backend=static"]
     if scale.nodes == 1:
-        return ["--standalone", "--local-addr=127.0.0.1"]
+        return [*options, "--master-addr=127.0.0.1", "--local-addr=127.0.0.1"]
     host, _, port = scale.rendezvous.rpartition(":")
-    return [
-        f"--nnodes={scale.nodes}",
-        f"--node-rank={scale.node_rank}",  # static: number 0 is the node of that address
-        "--rdzv-backend=static",
-        f"--master-addr={host}",
-        f"--master-port={port}",
-    ]
+    node = f"--node-rank={scale.node_rank}"
+    return [*options, node, f"--master-addr={host}", f"--master-port={port}"]

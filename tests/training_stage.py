@@ -23,6 +23,7 @@ class Config:
     """`fails` is done once by the process `whose`, after update `at`."""
 
     steps: int = 6
+    batch_size: int = 8
     seconds: float = 0.0
     fails: str = ""
     whose: int = 0
@@ -69,7 +70,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         task="vqa",
         settings=VqaConfig(loss="cross_entropy", min_questions=1),
         encoder=TINY,
-        training=tiny_training(steps=config.steps),
+        training=tiny_training(steps=config.steps, batch_size=config.batch_size),
         library=make_library(),
         vocabulary=None,
         start=None,

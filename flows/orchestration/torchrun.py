@@ -7,13 +7,15 @@ of the worker that is to blame, where torchrun would always answer 1.
 
 import os
 import signal
+import socket
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from flows.child import send
-from flows.errors import ExitStatus
+from flows.errors import ExitStatus, exit_status, one_line
 from flows.ranks import exits_folder, forget_exits, worst_exit, write_exit
 
 
@@ -27,7 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     options = run.parse_args(list(arguments))  # type: ignore[no-untyped-call]  # torch's
     folder = exits_folder(Path(arguments[-1]))
     forget_exits(folder)
-    _share_threads(int(options.nproc_per_node))
+    share_threads(int(options.nproc_per_node))
+    if options.nnodes == "1":
+        options.master_port = _free_port()
+        _stay_on_this_machine()
     try:
         run.run(options)  # type: ignore[no-untyped-call]  # torch's
     except SignalException:
@@ -39,6 +44,10 @@ def main(arguments: Sequence[str]) -> int:
         if message:
             send("error", message=message)
         return status if status >= 0 else 128 - status  # as a shell names a signal
+    except Exception as error:  # the machines did not find each other, the port was taken
+        send("log", level="ERROR", logger=__name__, message=traceback.format_exc())
+        send("error", message=one_line(error))
+        return exit_status(error)
     return ExitStatus.DONE
 
 
@@ -49,12 +58,24 @@ def _end_with_runner() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _share_threads(workers: int) -> None:
+def share_threads(workers: int) -> None:
     """Divide this process's threads among the workers, who inherit the environment."""
     for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
         variable = f"{name}_NUM_THREADS"
         if variable in os.environ:
             os.environ[variable] = str(max(1, int(os.environ[variable]) // workers))
+
+
+def _stay_on_this_machine() -> None:
+    """Workers of one machine talk over its loopback device, whatever its name resolves to."""
+    if Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ def test_one_worker_needs_no_torchrun() -> None:
 def test_several_workers_meet_on_this_machine_alone() -> None:
     command = child_command(TORCHRUN, Scale(engine="torchrun", workers=3), REQUEST)
     assert command[3] == "flows.orchestration.torchrun"
-    assert {"--nproc-per-node=3", "--standalone", "--local-addr=127.0.0.1"} <= set(command)
+    assert {"--nproc-per-node=3", "--nnodes=1", "--master-addr=127.0.0.1"} <= set(command)
+    assert "--standalone" not in command  # its rendezvous unpickles what strangers may write
     assert "--max-restarts=0" in command
     assert command[-3:] == ["-m", "flows.child", str(REQUEST)]
 
@@ -69,6 +70,17 @@ def test_torchrun_understands_the_options() -> None:
         assert (options.module, options.max_restarts) == (True, 0)
         assert options.training_script == "flows.child"
         assert options.training_script_args == [str(REQUEST)]
+
+
+def test_workers_share_the_threads_of_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.orchestration.torchrun import share_threads
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    share_threads(2)
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("2", "1")
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
 def test_without_torchrun_a_process_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -156,3 +158,32 @@ def test_workers_do_not_outlive_torchruns_agent(tmp_path: Path) -> None:
         until(lambda: not any(map(is_alive, workers)), seconds=20)
         until(lambda: len(list(place(tmp_path).glob("pids/*"))) == 2)
         assert parent.poll() is None  # it tries again
+
+
+@pytest.mark.slow
+def test_a_process_without_an_example_keeps_up(tmp_path: Path) -> None:
+    run(tmp_path / "one", LOCAL, steps=2, batch_size=1)
+    run(tmp_path / "two", TWO, steps=2, batch_size=1)
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, value in one.items():
+        if "key.bias" not in name:
+            assert value.allclose(two[name], atol=1e-4), name
+
+
+@pytest.mark.slow
+def test_two_machines_learn_what_two_workers_learn(unbroken: Path, tmp_path: Path) -> None:
+    """Each has a run folder of its own; one worker of the second one is lost on the way."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+
+    def machine(number: int) -> dict[str, Any]:
+        scale = Scale(engine="torchrun", workers=1, nodes=2, node_rank=number, rendezvous=address)
+        killed = str(int(signal.SIGKILL))
+        return run(tmp_path / str(number), scale, fails=killed, whose=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        summaries = list(pool.map(machine, range(2)))
+    assert [each["num_processes"] for each in summaries] == [2, 2]
+    assert bytes_of(tmp_path / "0") == bytes_of(unbroken)
+    assert bytes_of(tmp_path / "1") == bytes_of(unbroken)
