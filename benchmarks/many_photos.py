@@ -15,8 +15,8 @@ from storage.artifacts import write_done
 NUM_PHOTOS = 100_000
 PER_FOLDER = 1_000
 CONFIG = """
-detector_weights: weights
-data: {images: [{path: photos, namespace: many}]}
+detector_weights: FOLDER/weights
+data: {root: FOLDER, images: [{path: photos, namespace: many}]}
 """
 
 
@@ -35,7 +35,7 @@ def lay_photos(folder: Path) -> Path:
     (folder / "weights").mkdir()
     (folder / "weights" / "model.safetensors").write_bytes(b"never read")
     config = folder / "many.yaml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.replace("FOLDER", str(folder)))
     return config
 
 

@@ -25,10 +25,10 @@ from pathlib import Path
 
 from benchmarks.figure import Figure, machine, timing
 from benchmarks.many_photos import NUM_PHOTOS, lay_photos, mark_all_done
+from flows.child_request import child_environment
 from flows.config import read_config
 from flows.orchestration.database import make_template, provide
 from flows.orchestration.settings import DEFAULTS
-from flows.runner import child_environment
 from tests.prefect_server import serving
 
 ROOT = Path(__file__).resolve().parents[1]
