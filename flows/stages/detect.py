@@ -45,7 +45,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """earlier: another extraction with the same settings; photos of the same bytes stay seen."""
+    """earlier: folder of another extraction of this step; photos of the same bytes stay seen."""
 
     images: Path
     photos: Mapping[str, Path]
@@ -135,6 +135,8 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
     sources = read_photos(inputs.images, inputs.photos)
     detector = load_detector(inputs.detector)
     settings = settings_of(detector, config.rules, config.dtype)
+    known = inputs.earlier
+    earlier = None if known is None else open_earlier(known / outputs.regions.name, settings)
     has_gpu = torch.cuda.is_available()
     home = Place(outputs.regions)
     return Work(
@@ -145,7 +147,7 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
             rules=config.rules,
             workers=torch.get_num_threads(),
             batch_size=config.batch_size,
-            earlier=open_earlier(inputs.earlier, settings) if inputs.earlier else None,
+            earlier=earlier,
             device=f"cuda:{local_rank() % torch.cuda.device_count()}" if has_gpu else "cpu",
         ),
         home=home,
