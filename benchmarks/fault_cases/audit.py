@@ -16,7 +16,7 @@ from storage.artifacts import damaged_files, read_done
 
 MARKS = "*/DONE.json"
 VARIABLE = ("report.html", "README.md", "trained.json")
-"""Files that tell times, interruptions or the version of the code; all others are equal byte for byte."""
+"""Files that tell times, interruptions or the version of the code; all others are equal."""
 
 
 def metrics_of(out: Path) -> Mapping[str, Any]:

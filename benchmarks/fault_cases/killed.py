@@ -25,37 +25,36 @@ def _everywhere(
     usual = ground.undisturbed()
     trial = ground.fresh(name)
     trial.order({step: {"at": HALF_WAY.get(step, 1), "do": "hold"} for step in usual.steps})
-    rows: list[Row] = []
+    hits: list[tuple[Row, dict[str, int]]] = []
     started = trial.start()
-    for step in usual.steps:
+    for number, step in enumerate(usual.steps):
         child = trial.reached(step, started)
         before = trial.finished()
         proof = kill(trial, started, child)
         trial.gone(child)
         found: list[str] = []
+        happened = "the same start tries again"
         if starts_again:
             status = started.wait(timeout=60)
             found = trial.left_alive()
-            happened = f"exit {status}, nothing left alive; the same command goes on"
+            happened = f"exit {status}; the same command goes on"
             started = trial.start()
-        else:
-            happened = "the same start tries again"
+        lost = set(usual.steps[:number]) - {audit.step_of(each) for each in before}
+        found += [f"{each}: finished work was lost" for each in sorted(lost)]
         row = Row(name=f"{name}: {step}", done=done, proof=proof, happened=happened)
-        expected = {audit.step_of(each) for each in before}
-        rows.append(replace(row, complaints=tuple(found), rerun=(step,)))
-        missing = set(usual.steps[: usual.steps.index(step)]) - expected
-        if missing:
-            rows[-1] = replace(rows[-1], complaints=(*found, f"lost: {sorted(missing)}"))
+        hits.append((replace(row, complaints=tuple(found), rerun=(step,)), before))
     ended = trial.wait(started)
     if ended.status != 0:
         raise NotInjectedError(f"the run did not come to its end: {ended}")
     whole = trial.row(name, done=done, proof="", happened="", before={})
-    for row in rows:
+    after = trial.finished()
+    for row, before in hits:
+        twice = [f"{each}: done again" for each in audit.done_again(before, after)]
         yield replace(
             row,
             metrics=whole.metrics,
-            complaints=(*row.complaints, *whole.complaints),
-            seconds=whole.seconds / len(rows),
+            complaints=(*row.complaints, *twice, *whole.complaints),
+            seconds=whole.seconds / len(hits),
         )
 
 

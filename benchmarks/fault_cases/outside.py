@@ -259,7 +259,7 @@ FAULTS = (
     Fault(name="annotation file deleted", inject=annotations_deleted),
     Fault(name="configuration changed", inject=config_changed),
     Fault(name="configuration deleted", inject=config_deleted),
-    Fault(name="two starts at once", inject=started_twice, is_short=True),
+    Fault(name="two starts at once", inject=started_twice),
     Fault(name="run folder moved", inject=moved),
     Fault(name="clock jumps forward", inject=clock_forward),
     Fault(name="clock jumps back", inject=clock_back),
