@@ -4,11 +4,12 @@ Pictures stand in markdown as data URLs: an image artifact prints its whole URL 
 (specs/orchestration.md 9), markdown does not, and text can stand beside.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from flows.history import previous_metrics
 from flows.orchestration.pictures import draw_losses, seen_photos, small_photo
@@ -36,12 +37,13 @@ MAX_PHOTOS = 20_000
 class Artifact:
     """One thing to show.
 
-    key: lower case, digits and dashes; the same key again is a new version
+    key:     lower case, digits and dashes; the same key again is a new version
+    content: text, of a table JSON; of progress per cent
     """
 
     key: str
     kind: Literal["markdown", "table", "progress"]
-    content: str | float | list[dict[str, Any]]
+    content: str | float
     description: str
 
 
@@ -80,7 +82,7 @@ def of_run(execution: Execution, link: str) -> Iterator[Artifact]:
             yield Artifact(
                 key="metrics",
                 kind="table",
-                content=metric_rows(metrics, before),
+                content=json.dumps(metric_rows(metrics, before)),
                 description=f"{execution.run.path.name}: this run and the one before",
             )
     yield Artifact(
@@ -92,7 +94,7 @@ def of_run(execution: Execution, link: str) -> Iterator[Artifact]:
     )
 
 
-def metric_rows(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[dict[str, Any]]:
+def metric_rows(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[dict[str, str]]:
     """One row a metric; a metric that only one of the two runs has keeps its row."""
     rows = []
     for name in [*metrics, *(each for each in before if each not in metrics)]:
@@ -148,19 +150,19 @@ def _captions(execution: Execution, step: str) -> Iterator[Artifact]:
         return
     predicted = FinishedStep(step, execution.prepared[step].folder)
     sources = {source.image_id: source for source in _sources(execution)}
-    rows = [
-        f"| ![{image_id}]({small_photo(sources[image_id])}) "
-        f"| {''.join(part.text for part in entry.caption)} "
-        f"| {entry.references[0] if entry.references else ''} |"
+    photos = [
+        f"![{image_id}]({small_photo(sources[image_id])})\n\n"
+        f"- the model: {''.join(part.text for part in entry.caption)}\n"
+        f"- people: {entry.references[0] if entry.references else 'nothing'}"
         for entry in gallery(_stored(execution), predicted, _language(execution, step), NUM_PHOTOS)
         for image_id in [entry.picture.image_id]
         if entry.caption and entry.picture.url
     ]
-    if rows:
+    if photos:
         yield Artifact(
             key=key_of("captions", step),
             kind="markdown",
-            content="| photo | the model says | people say |\n|---|---|---|\n" + "\n".join(rows),
+            content="\n\n".join(photos),
             description="Captions of a few photos, chosen at even distances",
         )
 

@@ -17,7 +17,7 @@ from storage.records import ImageSource
 
 MAX_BYTES = 40_000
 """Of one photo."""
-SEEN_SIDE, PHOTO_SIDE = 520, 220
+SEEN_SIDE, PHOTO_SIDE = 600, 260
 """Long side of a photo with boxes, and of one beside text [pixels]."""
 _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#db2777", "#0891b2")
 _SIZE = (760, 340)

@@ -28,6 +28,7 @@ from flows.orchestration.events import bound_events, drop_events
 from flows.orchestration.labels import PRODUCT, run_name, run_tags
 from flows.orchestration.reporter import PREFECT, Reporter, both
 from flows.orchestration.settings import has_server
+from flows.plan import Plan
 from flows.runner import ALREADY_DONE, StepEvent, StepResult
 from flows.schedule import Execution, run_plan
 
@@ -150,7 +151,7 @@ class _Tasks:
         outcome: Future[StepResult] = Future()
         needs = [
             self._futures[other]
-            for other in self._execution.plan.needs(name)
+            for other in shown_needs(self._execution.plan, name)
             if other in self._futures
         ]
         try:
@@ -196,6 +197,13 @@ class _Tasks:
                 outcome.set_exception(error)
 
         self._plain.submit(work)
+
+
+def shown_needs(plan: Plan, name: str) -> list[str]:
+    """What a step waits for, without what those wait for: the arrows of the run graph."""
+    needs = plan.needs(name)
+    implied = {far for near in needs for far in plan.ancestors(near)}
+    return sorted(needs - implied)
 
 
 def _threads(execution: Execution) -> "TaskRunner[PrefectFuture[Any]]":
