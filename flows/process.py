@@ -5,6 +5,7 @@ kept here, by polling a clock that nobody sets. Nothing that descends from the c
 process, however it dies (`flows.family`).
 """
 
+import logging
 import os
 import subprocess
 import threading
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from flows.family import VARIABLE, end_family, guarded, stat_fields
+
+_logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 6.0
@@ -138,4 +141,7 @@ def _read(pipe: IO[str] | None, last_lines: deque[str], on_line: Callable[[str],
         for line in pipe:
             text = line.rstrip("\n").rpartition("\r")[2]
             last_lines.append(text)
-            on_line(text)
+            try:
+                on_line(text)
+            except Exception:  # a listener's trouble must not stop the reading: the pipe would fill
+                _logger.exception("a line of a child's output could not be told: %s", text[:200])

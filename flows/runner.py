@@ -5,35 +5,40 @@ done-mark, or raises.
 """
 
 import json
-import os
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from flows import attempts
-from flows.child import MARK, Request
+from flows.child import MARK
+from flows.child_request import child_environment, num_devices, request_of
 from flows.devices import claim_devices
-from flows.errors import CancelledError, ExitStatus, StageFailedError
+from flows.errors import (
+    CancelledError,
+    ExitStatus,
+    StageFailedError,
+    exit_status,
+    one_line,
+)
 from flows.failures import Failure, judge, num_memory_kills
 from flows.family import new_mark
-from flows.identity import IDENTITY, PreparedStep, config_as_json, stage_module
+from flows.identity import IDENTITY, PreparedStep, stage_module
 from flows.launch import child_command
 from flows.process import Cut, Ended, run_child
 from flows.progress import ProgressReport, clock
 from flows.run_folder import DONE, FAILED, RunFolder
 from flows.run_folder import STOPPED as STATE_STOPPED
-from flows.scale import LOCAL, Scale, engine_of
+from flows.scale import LOCAL, Scale
 from flows.step_record import StepRecord
 from flows.vigil import Furthest, Vigil
 from storage.artifacts import atomic_write_json, read_done
 
 ALREADY_DONE = "already done"
 MOST_RETRY_SECONDS = 300.0
+_PASSING = (ExitStatus.TRY_AGAIN, ExitStatus.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,25 +132,6 @@ def run_step(
     return StepResult(step=name, state=DONE, seconds=seconds, summary=done.summary)
 
 
-def child_environment(threads: int, own: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a stage: this one's, its number of threads, no network, no analytics."""
-    count = str(threads)
-    return {
-        **(os.environ if own is None else own),
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "NUMEXPR_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow busy machines down
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "DO_NOT_TRACK": "1",
-        "PYTHONUNBUFFERED": "1",
-        "MALLOC_ARENA_MAX": "2",
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class _Work:
     """Arguments of `run_step`."""
@@ -207,6 +193,10 @@ class _Tries:
         began = time.monotonic()
         try:
             ended = self._child(vigil)
+        except OSError as error:
+            failure = self._not_started(error)
+            self._record.end_try(failure.outcome, None, failure.message, time.monotonic() - began)
+            return failure
         except BaseException:
             self._record.end_try(attempts.STOPPED, None, "stopped", time.monotonic() - began)
             self._record.finish(STATE_STOPPED, "stopped")
@@ -236,9 +226,16 @@ class _Tries:
         module = stage_module(prepared.step.stage)
         spreads = getattr(module, "SPREADS", None)
         request = work.run.request(self._name)
-        atomic_write_json(request, asdict(self._request(number)))
-        num_devices = _num_devices(module, spreads, work.scale)
-        with claim_devices(num_devices, self._tell_waiting, work.stop) as claim:
+        wanted = request_of(
+            prepared,
+            work.scale,
+            attempt=number,
+            halvings=self._halvings,
+            seconds_before=self._record.seconds_before,
+        )
+        atomic_write_json(request, asdict(wanted))
+        num = num_devices(module, work.scale)
+        with claim_devices(num, self._tell_waiting, work.stop) as claim:
             self._tell("started")
             return run_child(
                 child_command(spreads, work.scale, request),
@@ -246,29 +243,15 @@ class _Tries:
                 family=family,
                 grace_seconds=work.effort.grace_seconds,
                 descriptors=claim.descriptors,
-                on_start=lambda pid: self._begin(pid, number, family),
+                on_start=lambda pid: self._begin(pid, number, family, vigil),
                 on_line=lambda line: self._on_line(line, vigil),
                 verdict=lambda seconds: self._poll(seconds, vigil),
             )
 
-    def _request(self, number: int) -> Request:
-        prepared = self._prepared
-        return Request(
-            stage=prepared.step.stage,
-            config=_as_mapping(config_as_json(prepared.step.config)),
-            inputs={name: _as_text(place) for name, place in prepared.inputs.items()},
-            outputs={name: str(place) for name, place in prepared.outputs.items()},
-            folder=str(prepared.folder),
-            fingerprint=prepared.fingerprint,
-            halvings=self._halvings,
-            seconds_before=self._record.seconds_before,
-            scale=asdict(self._work.scale),
-            attempt=number,
-        )
-
-    def _begin(self, pid: int, number: int, family: str) -> None:
+    def _begin(self, pid: int, number: int, family: str, vigil: Vigil) -> None:
+        vigil.begin()
         self._record.begin(pid, number=number, halvings=self._halvings, family=family)
-        halved = f", batches halved {self._halvings} times" if self._halvings else ""
+        halved = f", batches divided by {2**self._halvings}" if self._halvings else ""
         self._record.write_log(
             "INFO", f"attempt {number}: process {pid}, {self._work.threads} threads{halved}"
         )
@@ -313,6 +296,16 @@ class _Tries:
             )
         return None
 
+    def _not_started(self, error: OSError) -> Failure:
+        """The machine refused the process, or the disk its request."""
+        status = exit_status(error)
+        return Failure(
+            outcome=attempts.TEMPORARY if status in _PASSING else attempts.FAILED,
+            message=one_line(error, self._prepared.folder),
+            is_final=status not in _PASSING,
+            status=status,
+        )
+
     def _retries(self) -> int:
         own = self._prepared.step.limits.retries
         return self._work.effort.retries if own is None else own
@@ -350,16 +343,6 @@ class _Tries:
         self._tell("waiting", message)
 
 
-def _num_devices(module: ModuleType, spreads: Mapping[str, str] | None, scale: Scale) -> int:
-    """How many devices the step's processes on this machine use, where there are any."""
-    if not getattr(module, "USES_DEVICE", False):
-        return 0
-    engine = engine_of(spreads, scale)
-    if engine == "ray" and scale.ray_address:
-        return 0  # the cluster keeps its own books
-    return 1 if engine == "local" else scale.workers
-
-
 def _parsed(line: str) -> dict[str, Any] | None:
     if not line.startswith(f'{{"{MARK}"'):
         return None
@@ -368,15 +351,3 @@ def _parsed(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return message if isinstance(message, dict) else None
-
-
-def _as_text(place: Path | Mapping[str, Path]) -> str | dict[str, str]:
-    if isinstance(place, Path):
-        return str(place)
-    return {name: str(each) for name, each in place.items()}
-
-
-def _as_mapping(plain: object) -> Mapping[str, Any]:
-    if not isinstance(plain, dict):
-        raise TypeError("a stage's Config must be a dataclass")
-    return plain

@@ -44,6 +44,7 @@ class StepRecord:
         self._state: StepState | None = None
         self._saved_at = float("-inf")
         self._resumed = False
+        self._is_open = False
         self.progress = ""
         self.error = ""
         """The child's own last line about an error."""
@@ -62,6 +63,7 @@ class StepRecord:
     def begin(self, pid: int, *, number: int, halvings: int, family: str) -> None:
         """A child works."""
         self._saved_at = float("-inf")
+        self._is_open = True
         self._state = StepState(
             step=self._name,
             folder=self._prepared.folder.name,
@@ -97,20 +99,19 @@ class StepRecord:
             self._update(RUNNING, "", self.seconds_before + seconds)
 
     def end_try(self, outcome: str, status: int | None, message: str, seconds: float) -> None:
-        """A try is over."""
+        """A try is over, if one had begun."""
+        if self._state is None or not self._is_open:
+            return
+        self._is_open = False
         self.seconds_before += seconds
-        state = self._state
-        if state is not None:
-            add_attempt(
-                self._run,
-                replace(
-                    state.as_attempt(),
-                    seconds=round(seconds, 2),
-                    outcome=outcome,
-                    status=status,
-                    message=message,
-                ),
-            )
+        attempt = replace(
+            self._state.as_attempt(),
+            seconds=round(seconds, 2),
+            outcome=outcome,
+            status=status,
+            message=message,
+        )
+        add_attempt(self._run, attempt)
 
     def finish(self, state: str, message: str) -> None:
         """The step is over, for now or for good."""

@@ -42,6 +42,11 @@ class Vigil:
         self._signs: dict[int, float] = {}
         self.why = ""
 
+    def begin(self) -> None:
+        """The child starts only now."""
+        self._looked_at = self._now()
+        self._forgive(self._looked_at)
+
     def heard(self, rank: int) -> None:
         """A sign of life of one of the step's processes."""
         self._signs[rank] = self._now()

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.child_scale import should_stop
 from flows.progress import SILENT, Progress
 from storage.artifacts import atomic_write_text
 from storage.errors import RecordError
@@ -54,6 +55,10 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         time.sleep(config.seconds)
     if config.action in ("count", "count and die"):
         _count_slowly(folder, config, progress)
+    if config.action == "heed":
+        _count_heedfully(folder, attempt)
+    if config.action == "stammer":
+        _print_in_pieces()
     if attempt <= config.times:
         _go_wrong(config.action, folder)
     found = inputs.text.read_text() if inputs.text is not None else ""
@@ -110,6 +115,25 @@ def _count_slowly(folder: Path, config: Config, progress: Progress) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(config.seconds / 100)
         atomic_write_text(checkpoint, str(number + 1))
+
+
+def _count_heedfully(folder: Path, attempt: int) -> None:
+    """Told to end in the middle of a number, it finishes that one, then stops."""
+    checkpoint = folder / "checkpoint"
+    first = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    for number in range(first, 20):
+        if should_stop():
+            raise RuntimeError(f"stopped before {number}")
+        if attempt == 1 and number == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+        atomic_write_text(checkpoint, str(number + 1))
+        atomic_write_text(folder / f"made-{number}-by-{attempt}", "")
+
+
+def _print_in_pieces() -> None:
+    sys.stdout.write("half a line")
+    time.sleep(2.5)
+    sys.stdout.write(" and the rest\n")
 
 
 def _count(path: Path) -> int:

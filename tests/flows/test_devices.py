@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.attempts import read_attempts
 from flows.devices import GPUS, LOCKS, VISIBLE, Claim, DeviceError, claim_devices, devices_here
 from flows.errors import CancelledError
 from tests.builders_flows import (
@@ -143,3 +144,19 @@ def test_steps_that_use_a_device_wait_for_one(
     thread.join()
     assert watched.kinds("a") == ["waiting", "started", "done"]
     assert (execution.prepared["a"].folder / "text").read_text() == "0"
+
+
+def test_waiting_for_a_device_is_no_attempt(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", python_environment()["PYTHONPATH"])
+    watched = Watched()
+    step = replace(make_step("a"), stage="tests.fake_device_stage")
+    execution = make_execution(tmp_path / "run", [step], tell=watched)
+    with claim(2):
+        stopper = threading.Timer(0.4, execution.stop.set)
+        stopper.start()
+        with pytest.raises(CancelledError, match="stopped while waiting for a device"):
+            execution.run_step("a")
+    assert watched.kinds("a") == ["waiting"]
+    assert read_attempts(execution.run) == []

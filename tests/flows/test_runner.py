@@ -11,7 +11,7 @@ from flows.attempts import read_attempts
 from flows.errors import CancelledError, StageFailedError
 from flows.identity import IDENTITY
 from flows.limits import StageLimits
-from flows.runner import ALREADY_DONE, MOST_RETRY_SECONDS, Effort
+from flows.runner import ALREADY_DONE, MOST_RETRY_SECONDS, Effort, StepEvent
 from flows.schedule import Resources
 from storage.artifacts import read_done
 from tests.builders_flows import Watched, is_alive, make_execution, make_step, python_environment
@@ -140,6 +140,15 @@ def test_a_lost_or_preempted_child_is_tried_again_as_it_was(tmp_path: Path, acti
     assert outcomes == [action, "done"]
 
 
+def test_a_stage_that_asks_ends_its_step_when_told_to_end(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="heed", times=0)])
+    execution.run_step("one")
+    assert [each.outcome for each in read_attempts(execution.run)] == ["preempted", "done"]
+    folder = execution.prepared["one"].folder
+    made = {path.name for path in folder.glob("made-*")}
+    assert made == {f"made-{number}-by-{1 if number <= 10 else 2}" for number in range(20)}
+
+
 def test_failures_count_only_while_the_step_comes_no_further(tmp_path: Path) -> None:
     limits = StageLimits(retries=1)
     step = make_step("one", action="count and die", seconds=0.0, times=0, limits=limits)
@@ -164,6 +173,32 @@ def test_waits_double_up_to_a_bound_with_a_jitter_of_a_half() -> None:
         delays = {effort.delay(failures) for _ in range(20)}
         assert all(0.5 * middle <= delay <= 1.5 * middle for delay in delays)
         assert len(delays) > 1
+
+
+def test_signs_of_life_do_not_cut_what_is_printed_in_pieces(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one", action="stammer", times=0)])
+    execution.run_step("one")
+    log = execution.run.log("one", execution.prepared["one"].fingerprint).read_text()
+    assert "half a line and the rest" in [json.loads(line)["message"] for line in log.splitlines()]
+
+
+def test_a_watcher_that_fails_stops_no_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def tell(event: StepEvent) -> None:
+        if event.message == "a library chats":
+            raise ConnectionError("the watcher's server is gone")
+
+    assert make_execution(tmp_path, [make_step("one")], tell=tell).run_step("one").state == "done"
+    assert "could not be told: a library chats" in caplog.text
+
+
+def test_a_request_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    execution = make_execution(tmp_path, [make_step("one")])
+    request = execution.run.request("one")
+    request.mkdir()  # as good as any other refusal of the disk
+    with pytest.raises(StageFailedError, match=r"^one: .*one.request.json.*: Is a directory$"):
+        execution.run_step("one")
 
 
 def test_log_lines_of_the_child_are_told(tmp_path: Path) -> None:
