@@ -3,8 +3,8 @@
 `python -m tests.docker.natively FOLDER` makes a fresh clone in FOLDER and follows the files: the
 program installed by root, a user without rights, PostgreSQL, server, store and worker with the
 commands, variables and health checks of compose.yaml, until a model is learned and promoted. Needs
-root, Debian's postgresql, and PyPI for the installation; prints a line for each thing tried. What it
-cannot try: images, networks between containers, GPUs, and the store's own program (moto stands in).
+root, Debian's postgresql, and PyPI for the installation; prints a line for each thing tried. What
+it cannot try: images, networks between containers, GPUs, the store's own program (moto stands in).
 """
 
 import os
@@ -116,7 +116,7 @@ def install(trial: Trial) -> None:
     ended = subprocess.run(
         words,
         cwd=trial.app,
-        env={"PATH": SYSTEM_PATH, "HOME": os.environ["HOME"], "UV_PYTHON_DOWNLOADS": "never"},
+        env={**os.environ, "PATH": SYSTEM_PATH, "UV_PYTHON_DOWNLOADS": "never"},
         capture_output=True,
         text=True,
     )
