@@ -119,19 +119,14 @@ def _prepare_step(
     outside = {
         key: book.digest(path, f"{step.name}.{key}") for key, path in {**shipped, **paths}.items()
     }
-    inputs: dict[str, Path | Mapping[str, Path]] = {}
+    places: dict[str, Path] = {}
     input_fingerprints: dict[str, str] = {}
     for name, reference in step.inputs.items():
         if isinstance(reference, Path):
-            place = reference
+            places[name] = reference
             outside[name] = book.digest(reference, f"{step.name}.{name}")
         else:
-            place, input_fingerprints[name] = _taken(step, reference, plan, before)
-        group, _, member = name.partition(":")
-        if member:
-            inputs[group] = {**_mapping(inputs.get(group)), member: place}
-        else:
-            inputs[name] = place
+            places[name], input_fingerprints[name] = _taken(step, reference, plan, before)
     configured = _without(plain, set(paths))
     mark = fingerprint(step.stage, module.VERSION, configured, input_fingerprints, outside)
     folder = run.step_folder(step.name, mark)
@@ -147,12 +142,12 @@ def _prepare_step(
         done = None
     reuses = reused_input(step)
     if reuses and done is None and (earlier := _earlier(step, folder, run, identity)) is not None:
-        inputs[reuses] = earlier
+        places[reuses] = earlier
     return PreparedStep(
         step=step,
         fingerprint=mark,
         folder=folder,
-        inputs=inputs,
+        inputs=_grouped(places),
         outputs=_outputs(module, folder),
         identity=identity,
         done=done,
@@ -243,8 +238,18 @@ def _earlier(
     return max(found)[1] if found else None
 
 
-def _mapping(value: Path | Mapping[str, Path] | None) -> Mapping[str, Path]:
-    return value if isinstance(value, Mapping) else {}
+def _grouped(places: Mapping[str, Path]) -> dict[str, Path | Mapping[str, Path]]:
+    """Inputs as a stage takes them: those named `group:member` in one mapping."""
+    groups: dict[str, dict[str, Path]] = {}
+    inputs: dict[str, Path | Mapping[str, Path]] = {}
+    for name, place in places.items():
+        group, _, member = name.partition(":")
+        if member:
+            groups.setdefault(group, {})[member] = place
+            inputs[group] = groups[group]
+        else:
+            inputs[name] = place
+    return inputs
 
 
 def _plain(value: object, key: str, paths: dict[str, Path]) -> Any:

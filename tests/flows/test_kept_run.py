@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,7 @@ from flows.pipeline import plan_of
 from flows.report.metrics_file import write_metrics
 from flows.run_folder import RunFolder
 from flows.runner import ALREADY_DONE
+from storage.region_shards import RegionReader
 from tests.builders_runs import SmallRun, make_small_run, with_rows
 
 STEPS = ["list_images", "collect_annotations", "detect", "translate_tags", "report"]
@@ -96,6 +98,26 @@ def test_plan_says_which_photos_came_and_what_stands_on_them(small: SmallRun) ->
         read_digest(RunFolder(small.out)), digest_of(small.config(), RunFolder(small.out))
     )
     assert str(became) == "1 photo added"
+
+
+def test_only_new_and_changed_photos_are_seen_again(small: SmallRun) -> None:
+    before = read_digest(RunFolder(small.out))
+    first, second, third = sorted(small.photos.rglob("*.png"))
+    ImageOps.invert(Image.open(first)).save(small.photos / "new.png")
+    ImageOps.mirror(ImageOps.invert(Image.open(third))).save(third)
+    first.unlink()
+    finished = small.run()
+    seen = finished.results["detect"].summary
+    assert (seen["num_in"], seen["num_out"]) == (3, 3)
+    assert (seen["num_reused"], seen["num_computed"]) == (1, 2)
+    regions = RegionReader(small.out / finished.folders["detect"] / "regions")
+    assert sorted(regions) == sorted(
+        path.relative_to(small.photos).with_suffix("").as_posix()
+        for path in (second, third, small.photos / "new.png")
+    )
+    now = read_digest(finished.run)
+    assert now is not None
+    assert str(difference(before, now)) == "1 photo added, 1 photo removed, 1 photo changed"
 
 
 def test_a_changed_setting_runs_only_what_depends_on_it(small: SmallRun) -> None:
