@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run all of it in a folder of its own."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks retraining")
     parser.add_argument("--keep", type=Path, help="leave everything in this new folder")
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between looks")
+    parser.add_argument("--every", type=float, default=30.0, help="seconds between looks")
     chosen = parser.parse_args(arguments)
     transcript = Transcript()
     with tempfile.TemporaryDirectory(prefix="retraining-") as place:
@@ -211,7 +211,8 @@ def _num_photos() -> int:
 
 
 def _messages(run: ServedRun, kind: str) -> list[str]:
-    return [str((each["state"] or {}).get("message")) for each in run.flow_runs(kind)]
+    runs = run.flow_runs(kind)
+    return [str(each["state"]["message"]) for each in runs if each["state_type"] == "COMPLETED"]
 
 
 def _trained(run: ServedRun) -> list[dict[str, object]]:

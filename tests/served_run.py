@@ -144,16 +144,18 @@ class ServedRun:
         return over()
 
     def quiet_looks(self, number: int) -> list[str]:
-        """Wait for so many looks from now on that were not skipped; what each said."""
+        """Wait for so many looks from now on that did look; what each said."""
         now, said = datetime.now(UTC), list[str]()
 
         def enough() -> bool:
             runs = self.flow_runs("check", after=now)
-            said[:] = [str(each["state"]["message"]) for each in runs if _is_over(each)]
-            return len([each for each in said if "skipped" not in each]) >= number
+            over = [each for each in runs if each["state_type"] == "COMPLETED"]
+            messages = [str(each["state"]["message"]) for each in over]
+            said[:] = [each for each in messages if not each.startswith("skipped")]
+            return len(said) >= number
 
-        until(enough, seconds=60 + 4 * number * self.every)
-        return [each for each in said if "skipped" not in each][:number]
+        until(enough, seconds=120 + 6 * number * self.every)
+        return said[:number]
 
     def decided(self, version: str, seconds: float = 500) -> str:
         """Wait until a retraining decided about a version; what it said."""

@@ -1,17 +1,20 @@
 """The deployments of a run: `check` by the clock, `retrain` by the event, `run` by hand."""
 
 import asyncio
+import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
+import httpx
+from anyio.abc import TaskGroup
 from prefect import Flow, State
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -175,11 +178,47 @@ async def _serve(deployments: list[RunnerDeployment]) -> None:
     await runner.start()
 
 
-class _KindRunner(Runner):
-    """Lets the flow runs that it started end themselves, so that Prefect learns of it.
+class _Patient:
+    """Asks for flow runs to start; a server that is away is said once, and asked again."""
 
-    Prefect's own kills them at once: they stay "Running" in its pages, and hold their slot.
+    def __init__(self, look: Callable[..., Awaitable[None]]) -> None:
+        self._look = look
+        self._is_away = False
+
+    async def look(self, task_group: TaskGroup | None = None) -> None:
+        """Ask once."""
+        log = logging.getLogger(__name__)
+        try:
+            await self._look(task_group)
+        except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            is_refusal = isinstance(error, httpx.HTTPStatusError) and (
+                error.response.status_code < 500
+            )
+            if is_refusal:
+                raise
+            if not self._is_away:
+                log.warning("Prefect's server does not answer (%s); waiting", said(error, 100))
+            self._is_away = True
+            return
+        if self._is_away:
+            log.warning("Prefect's server answers again")
+        self._is_away = False
+
+
+class _KindRunner(Runner):
+    """Prefect's, without two habits that lose runs.
+
+    Told to stop, it kills its flow runs at once: they stay "Running" in the pages and hold their
+    slot. And it gives up for good, its flow runs with it, after half a minute without a server.
     """
+
+    async def __aenter__(self) -> Self:
+        """Start, and from then on take a missing server for one that comes back."""
+        await super().__aenter__()
+        poller = self._scheduled_run_poller
+        patient = _Patient(poller._get_and_submit_flow_runs)
+        poller._get_and_submit_flow_runs = patient.look  # type: ignore[method-assign]  # no option
+        return self
 
     def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
         """SIGTERM to each, a while to obey, then this process ends and with it what is left."""

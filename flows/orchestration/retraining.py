@@ -31,7 +31,6 @@ def served_flow(name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
             name=name,
             flow_run_name=_run_name,
             persist_result=False,
-            validate_parameters=False,
         )(body)
 
     return made
