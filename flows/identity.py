@@ -189,7 +189,7 @@ def _reasons(
     identity: Mapping[str, object],
     book: DigestBook,
 ) -> tuple[str, ...]:
-    """Why a step will run, compared with what the step made latest."""
+    """Why a step will run, compared with what the latest start of the run had."""
     if (folder / DONE_NAME).is_file():
         return ("was damaged: its files are not those of its done-mark",)
     if folder.is_dir() and any(folder.iterdir()):
@@ -203,12 +203,20 @@ def _reasons(
         if isinstance(reference, str)
     }
     with suppress(OSError, ValueError, AttributeError):
-        latest = max(others, key=lambda path: (path / IDENTITY).stat().st_mtime_ns)
-        earlier = json.loads((latest / IDENTITY).read_text(encoding="utf-8"))
+        earlier = json.loads((_latest(step.name, others, run) / IDENTITY).read_text("utf-8"))
         present = json.loads(json.dumps(identity))
         if found := reasons(earlier, present, sources, book.listing):
             return tuple(found)
     return ("changed",)
+
+
+def _latest(step: str, folders: list[Path], run: RunFolder) -> Path:
+    """The folder that the latest start named, else the one that was begun last."""
+    with suppress(OSError, ValueError, AttributeError):
+        named = run.path / str(json.loads(run.steps.read_text(encoding="utf-8")).get(step))
+        if named in folders:
+            return named
+    return max(folders, key=lambda path: (path / IDENTITY).stat().st_mtime_ns)
 
 
 def step_folders(run: RunFolder, step: str) -> list[Path]:

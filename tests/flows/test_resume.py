@@ -1,5 +1,6 @@
 """Steps set aside, so that they are done anew; and artifacts that later ones copy from."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,28 @@ def test_attempts_at_it_are_forgotten(tmp_path: Path, words: Path) -> None:
     set_aside(RunFolder(tmp_path / "run"), plan, "third")
     assert not attempts.exists()
     assert len(list((tmp_path / "run" / "discarded").glob("*/*.jsonl"))) == 1
+
+
+def test_reasons_compare_with_what_the_latest_start_had(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    plans = [Plan((make_step("first", text=text),)) for text in ("red", "blue", "green")]
+    folders = [mark_done(run, plan)["first"].name for plan in plans[:2]]
+    assert make_execution(run, plans[2].steps).prepared["first"].why == (
+        'config.text "blue" -> "green"'
+    )
+    (run / "steps.json").write_text(json.dumps({"first": folders[0]}))
+    assert make_execution(run, plans[2].steps).prepared["first"].why == (
+        'config.text "red" -> "green"'
+    )
+
+
+def test_a_folder_that_is_not_what_its_mark_says_is_damaged(tmp_path: Path) -> None:
+    plan = Plan((make_step("first"),))
+    folder = mark_done(tmp_path / "run", plan)["first"]
+    (folder / IDENTITY).write_text("{")
+    assert (
+        make_execution(tmp_path / "run", plan.steps).prepared["first"].why.startswith("was damaged")
+    )
 
 
 def prepared_second(folder: Path, plan: Plan) -> PreparedStep:
