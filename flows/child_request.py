@@ -57,6 +57,11 @@ def child_environment(threads: int, own: Mapping[str, str] | None = None) -> dic
     }
 
 
+def can_shrink(module: ModuleType) -> bool:
+    """Whether the stage can do the same work with less memory (`flows.child.smaller_config`)."""
+    return hasattr(module, "shrunk") or bool(getattr(module, "SHRINKABLE", ()))
+
+
 def num_devices(module: ModuleType, scale: Scale) -> int:
     """How many devices the step's processes on this machine use, where there are any."""
     if not getattr(module, "USES_DEVICE", False):

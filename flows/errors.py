@@ -117,6 +117,8 @@ _LOST_NAMES = {
     "WorkerCrashedError",
     "EndpointConnectionError",  # botocore
     "HTTPClientError",
+    "BrokenExecutor",  # concurrent.futures: one of the pool's processes died
+    "JavaProcessError",
 }
 _LOST_WORDS = re.compile(
     r"CUDA-capable devices? (is|are) busy or unavailable|no CUDA-capable device is detected"
@@ -124,7 +126,7 @@ _LOST_WORDS = re.compile(
     r"|CUDA error: (unknown error|the launch timed out|initialization error)"
     r"|NCCL (error|communicator was aborted)|nccl(System|Remote|Unhandled\w*)Error"
     r"|connectFullMesh failed|Connection (closed by|reset by|refused)|Timed out waiting \d+ms"
-    r"|Socket closed",
+    r"|Socket closed|DataLoader worker .* (is killed|exited)",
     re.IGNORECASE,
 )
 """What torch says by a plain RuntimeError: a device or another process is gone."""
@@ -151,14 +153,14 @@ def exit_status(error: BaseException) -> ExitStatus:
         return ExitStatus.TRY_AGAIN
     if _names(error) & _STOPPED_NAMES:
         return ExitStatus.CANCELLED
+    if any(_names(each) & _LOST_NAMES for each in _causes(error)) or _is_said(_LOST_WORDS, error):
+        return ExitStatus.LOST
     if isinstance(error, ConfigError):
         return ExitStatus.BAD_CONFIG
     if isinstance(error, MissingFileError | FileNotFoundError):
         return ExitStatus.MISSING_INPUT
     if isinstance(error, user_errors()):
         return ExitStatus.BAD_INPUT
-    if _names(error) & _LOST_NAMES or _is_said(_LOST_WORDS, error):
-        return ExitStatus.LOST
     if isinstance(error, OSError) and error.errno in _PASSING:
         return ExitStatus.TRY_AGAIN
     if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:

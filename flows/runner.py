@@ -14,7 +14,7 @@ from typing import Any
 
 from flows import attempts
 from flows.child import MARK
-from flows.child_request import child_environment, num_devices, request_of
+from flows.child_request import can_shrink, child_environment, num_devices, request_of
 from flows.devices import claim_devices
 from flows.errors import (
     CancelledError,
@@ -154,7 +154,8 @@ class _Tries:
         self._name = work.prepared.step.name
         self._furthest = Furthest()
         self._record = StepRecord(work.prepared, work.run, self._tell_log)
-        self._halvings = self._record.halvings()
+        self._can_shrink = can_shrink(stage_module(work.prepared.step.stage))
+        self._halvings = self._record.halvings() if self._can_shrink else 0
         self._failures = 0
         self._times_killed = 0
 
@@ -177,8 +178,9 @@ class _Tries:
             self._times_killed += failure.outcome == attempts.KILLED
             if failure.is_final or self._failures > self._retries():
                 raise self._failed(failure)
-            self._halvings += failure.for_memory
-            self._wait(failure)
+            is_smaller = failure.for_memory and self._can_shrink
+            self._halvings += is_smaller
+            self._wait(failure, " with half the batch" if is_smaller else "")
 
     def _try(self) -> Failure | None:
         """One child; None where it did its work.
@@ -322,11 +324,10 @@ class _Tries:
         self._record.finish(STATE_STOPPED, "stopped")
         return CancelledError(f"{self._name}: stopped")
 
-    def _wait(self, failure: Failure) -> None:
+    def _wait(self, failure: Failure, how: str) -> None:
         """Wait longer each time; the jitter keeps parallel branches from retrying together."""
         delay = self._work.effort.delay(self._failures)
-        less = " with half the batch" if failure.for_memory else ""
-        text = f"{failure.message}; again{less} in {clock(delay)}"
+        text = f"{failure.message}; again{how} in {clock(delay)}"
         self._tell("retry", text)
         self._record.write_log("WARNING", text)
         if self._work.stop.wait(delay):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from flows.child import smaller_config
 from flows.errors import ConfigError, ExitStatus, exit_status, one_line
 from flows.failures import judge, num_memory_kills, outcome_of
 from flows.process import Ended
+from oscar_core.metrics.errors import JavaProcessError
 from storage.errors import MissingFileError, RecordError
 from tests import fake_stage
 
@@ -54,6 +56,8 @@ def too_much_for_numpy() -> MemoryError:
         (torch.distributed.DistBackendError("NCCL error in ..."), ExitStatus.LOST),
         (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:2"), ExitStatus.LOST),
         (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), 69),
+        (JavaProcessError("METEOR's Java process ended (status -9)"), ExitStatus.LOST),
+        (BrokenProcessPool("A process in the process pool was terminated"), ExitStatus.LOST),
         (RuntimeError("CUDA error: device-side assert triggered"), ExitStatus.CRASHED),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ExitStatus.CRASHED),
         (ValueError("Connection closed by peer"), ExitStatus.CRASHED),
@@ -64,11 +68,19 @@ def test_an_error_has_an_exit_status(error: Exception, status: int) -> None:
     assert "\n" not in one_line(error)
 
 
-@pytest.mark.parametrize("cause", [MemoryError(), os_error(errno.ENOSPC)])
-def test_an_error_made_of_a_passing_one_passes(cause: Exception) -> None:
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        (MemoryError(), ExitStatus.OUT_OF_MEMORY),
+        (os_error(errno.ENOSPC), ExitStatus.TRY_AGAIN),
+        (ConnectionRefusedError("the store"), ExitStatus.LOST),
+        (os_error(errno.ENOENT), ExitStatus.BAD_INPUT),
+    ],
+)
+def test_an_error_made_of_a_passing_one_passes(cause: Exception, status: int) -> None:
     error = RecordError("shard 3: cannot be written")
     error.__cause__ = cause
-    assert exit_status(error) in (ExitStatus.OUT_OF_MEMORY, ExitStatus.TRY_AGAIN)
+    assert exit_status(error) == status
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from flows.limits import StageLimits
 from flows.runner import ALREADY_DONE, MOST_RETRY_SECONDS, Effort, StepEvent
 from flows.schedule import Resources
 from storage.artifacts import read_done
+from tests import fake_stage
 from tests.builders_flows import Watched, is_alive, make_execution, make_step, python_environment
 
 
@@ -121,6 +122,18 @@ def test_want_of_memory_halves_the_batch_and_is_written_down(tmp_path: Path) -> 
     assert result.summary["halvings"] == 2
     assert "out of memory (cannot have 8 GB)" in watched.messages("retry")[0]
     assert "again with half the batch" in watched.messages("retry")[0]
+
+
+def test_a_stage_that_cannot_shrink_is_tried_again_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(
+        fake_stage, "SHRINKABLE"
+    )  # as the parent sees it: no halvings are asked for
+    watched = Watched()
+    execution = make_execution(tmp_path, [make_step("one", action="memory")], tell=watched)
+    assert execution.run_step("one").summary["halvings"] == 0
+    assert "half" not in watched.messages("retry")[0]
 
 
 def test_the_next_start_begins_with_the_batch_that_sufficed(tmp_path: Path) -> None:
