@@ -129,7 +129,7 @@ def test_a_stage_that_cannot_shrink_is_tried_again_as_it_was(
 ) -> None:
     monkeypatch.delattr(
         fake_stage, "SHRINKABLE"
-    )  # as the parent sees it: no halvings are asked for
+    )  # seen by the parent
     watched = Watched()
     execution = make_execution(tmp_path, [make_step("one", action="memory")], tell=watched)
     assert execution.run_step("one").summary["halvings"] == 0
