@@ -20,7 +20,7 @@ from flows.run_folder import RunFolder
 from storage.artifacts import atomic_write_json
 
 FILE_NAME = "dataset.json"
-MODELS = frozenset({"detector", "start"})
+MODELS = frozenset({"detector", "model", "start"})
 """Inputs from outside that are models, not data."""
 RENDERING = "render_scenes"
 LISTING = "list_images"

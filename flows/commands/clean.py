@@ -1,9 +1,9 @@
 """Frees what a run no longer needs: `oscar-flow clean DIR [--yes]`.
 
-Kept: the folders of the latest plan (`steps.json`), of the newest two entries of the history,
-all of `models/`, and of a step that is not done the newest finished folder, from which it may
-copy. Everything is moved out of the way by one rename before its files go, so that nothing half
-deleted is ever taken for work to go on with.
+Kept: the folders of the latest plan (`steps.json`), of the newest two entries of the history and
+those that a configuration of these names; all of `models/`; and of a step that is not done the
+newest finished folder, from which it may copy. A folder is moved out of the way by one rename
+before its files go, so that nothing half deleted is ever taken for work to go on with.
 """
 
 import json
@@ -132,8 +132,11 @@ def _kept(run: RunFolder) -> frozenset[str]:
         kept = {str(folder) for folder in steps.values()}
     except (OSError, ValueError, AttributeError) as error:
         raise FlowError(f"{run.steps}: {error}; run the run's command again first") from error
-    for entry in passed(run)[-KEPT_ENTRIES:]:
+    entries = passed(run)[-KEPT_ENTRIES:]
+    for entry in entries:
         kept |= set(entry.folders.values())
+    configs = "\n".join([_text(run.config), *(entry.config for entry in entries)])
+    kept |= {path.name for path in run.path.iterdir() if f"/{path.name}/" in configs}
     for step, name in steps.items():
         if read_done(run.path / name) is None:
             finished = [path for path in step_folders(run, step) if read_done(path) is not None]

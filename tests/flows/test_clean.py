@@ -83,6 +83,12 @@ def test_leftovers_of_writes_and_what_was_set_aside_go(tmp_path: Path) -> None:
     assert not (tmp_path / "discarded").exists()
 
 
+def test_a_folder_that_the_configuration_names_stays(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.config.write_text(f"detector_weights: {tmp_path}/train-000000000001/model\n")
+    assert names(run) == []
+
+
 def test_while_a_step_is_not_done_its_newest_finished_folder_stays(tmp_path: Path) -> None:
     """It may copy from it."""
     run = make_run(tmp_path)
