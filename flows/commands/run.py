@@ -86,6 +86,7 @@ def run_prepared(
                     resources=config.resources,
                     tell=display.tell,
                     stop=threading.Event(),
+                    scale=config.scale,
                 )
                 results = _executed(execution, with_prefect=with_prefect)
         write_digest(folder, data)
