@@ -127,6 +127,7 @@ class Trial:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
 
     def wait(
@@ -320,8 +321,9 @@ class Trial:
 
     def _environment(self) -> dict[str, str]:
         paths = [str(INSIDE), str(ROOT)]
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "OSCAR_FLOW"))}
         return {
-            **os.environ,
+            **own,
             "PYTHONPATH": os.pathsep.join(paths),  # before whatever is installed
             "OSCAR_FAULTS": str(self.faults),
             "NO_COLOR": "1",
@@ -329,6 +331,11 @@ class Trial:
             "TERM": "dumb",
             **self.environment,
         }
+
+
+def _hear_interrupts() -> None:
+    """A shell that starts this with & makes SIGINT unheard, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _lives(pid: int) -> bool:
