@@ -6,6 +6,7 @@ Each run is a process of its own, as the command line starts it; one server serv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from flows.orchestration import database
 from tests.builders_flows import PYTHON, ROOT, is_alive, until
-from tests.prefect_server import ask, plain_environment
+from tests.prefect_server import answers, ask, free_port, plain_environment, start_server
 
 pytestmark = pytest.mark.prefect
 STEPS = ["first", "last", "left", "right"]
@@ -53,6 +54,90 @@ def test_a_named_server_sees_every_step(server: str, tmp_path: Path) -> None:
     assert not (tmp_path / ".prefect" / "prefect.db").exists()
     again = _run(tmp_path / "seen", "write", PREFECT_API_URL=server)
     assert json.loads(again.stdout) == dict.fromkeys(STEPS, "already done")
+
+
+def test_what_a_child_says_and_how_far_it_is_shows_at_its_task(server: str, tmp_path: Path) -> None:
+    ended = _run(tmp_path / "told", "count", "14", PREFECT_API_URL=server)
+    assert ended.returncode == 0, ended.stderr
+    run = ask(server, "flow_runs", _of("told"))[0]
+    assert run["name"] == "told, 4 steps"
+    assert set(run["tags"]) >= {"oscar-flow", "run:told", f"host:{socket.gethostname()}"}
+    tasks = {each["id"]: each for each in ask(server, "task_runs", _of("told"))}
+    assert all(task["tags"] == [] for task in tasks.values())
+    of_run = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
+    said = {
+        tasks[line["task_run_id"]]["name"]
+        for line in ask(server, "logs", of_run)
+        if line["message"] == "a library chats"
+    }
+    assert said == set(STEPS)
+    shown = ask(server, "artifacts", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    bars = {each["key"]: each for each in shown if each["type"] == "progress"}
+    assert bars["progress-right"]["data"] == 100.0
+    assert bars["progress-right"]["description"].startswith("**right**: done in ")
+    assert tasks[bars["progress-right"]["task_run_id"]]["name"] == "right"
+    assert "progress-first" not in bars
+
+
+def test_a_second_start_says_what_was_done_already(server: str, tmp_path: Path) -> None:
+    _run(tmp_path / "twice", "bad", PREFECT_API_URL=server)
+    again = _run(tmp_path / "twice", "bad", PREFECT_API_URL=server)
+    assert again.returncode == 0, again.stderr
+    first, second = sorted(ask(server, "flow_runs", _of("twice")), key=lambda run: run["created"])
+    assert (first["name"], first["state_name"]) == ("twice, 4 steps", "Failed")
+    assert (second["name"], second["state_name"]) == ("twice, 2 of 4 steps", "Completed")
+    of_second = {"flow_runs": {"id": {"any_": [second["id"]]}}}
+
+    def states() -> dict[str, object]:
+        return {each["name"]: each["state_name"] for each in ask(server, "task_runs", of_second)}
+
+    expected = {"first": "AlreadyDone", "left": "AlreadyDone"}
+    until(lambda: states() == {**expected, "right": "Completed", "last": "Completed"})
+
+
+def test_a_killed_run_is_marked_crashed_by_the_next_start(server: str, tmp_path: Path) -> None:
+    _killed(tmp_path / "runs" / "killed", server)
+    assert _flow_state(server, "killed") == "Running"
+    again = _run(tmp_path / "runs" / "killed", "write", PREFECT_API_URL=server)
+    assert again.returncode == 0, again.stderr
+    states = {run["name"]: run["state_name"] for run in ask(server, "flow_runs", _of("killed"))}
+    assert sorted(states.values()) == ["Completed", "Crashed"]
+    tasks = ask(server, "task_runs", _of("killed"))
+    assert "Running" not in {task["state_name"] for task in tasks}
+    assert "Crashed" in {task["state_name"] for task in tasks}
+
+
+def test_doctor_reaps_what_was_killed_and_only_that(server: str, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    _killed(runs / "reaped", server)
+    told = _doctor(runs, PREFECT_API_URL=server)
+    assert told.stdout == "runs/reaped: 1 flow run marked\n", told.stderr
+    assert _flow_state(server, "reaped") == "Crashed"
+    assert _doctor(runs, PREFECT_API_URL=server).stdout.startswith("nothing to reap")
+
+
+def test_a_server_that_goes_away_costs_a_warning(tmp_path: Path) -> None:
+    port = free_port()
+    lost = start_server(tmp_path / "home", port)
+    api = f"http://127.0.0.1:{port}/api"
+    run = None
+    try:
+        until(lambda: answers(f"{api}/health"), seconds=120)
+        run = _start(tmp_path / "left", "hang", "6", PREFECT_API_URL=api)
+        until(lambda: bool(list(tmp_path.glob("left/right-*/pids"))), seconds=60)
+        os.killpg(lost.pid, signal.SIGKILL)
+        output, errors = run.communicate(timeout=120)
+    finally:
+        for each in filter(None, (lost, run)):
+            each.kill()
+            each.communicate()
+    assert run.returncode == 0, errors
+    assert json.loads(output) == dict.fromkeys(STEPS, "done")
+    lines = errors.splitlines()
+    assert all(line.startswith("prefect: warning: ") for line in lines)
+    assert lines[-1].endswith("; the run goes on without it")
+    left = json.loads((tmp_path / "left" / "state" / "prefect.json").read_text())
+    assert left["outcome"] == "completed"  # for the next start to tell the server
 
 
 def test_a_failed_step_is_one_line_and_fails_the_flow(server: str, tmp_path: Path) -> None:
@@ -106,9 +191,41 @@ def test_without_a_template_a_home_stays_as_it_is(
     assert not (tmp_path / "home").exists()
 
 
-def _start(folder: Path, action: str, **own: str) -> "subprocess.Popen[str]":
+def _killed(folder: Path, server: str) -> None:
+    """A run whose process is killed in the middle of a step."""
+    run = _start(folder, "hang", PREFECT_API_URL=server)
+    try:
+        until(lambda: bool(list(folder.glob("right-*/pids"))), seconds=60)
+        until(lambda: _running(server, folder.name), seconds=30)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+
+
+def _running(server: str, run: str) -> bool:
+    """Whether the server knows that the step works; it learns so a moment later."""
+    tasks = ask(server, "task_runs", _of(run))
+    return {"right"} <= {each["name"] for each in tasks if each["state_name"] == "Running"}
+
+
+def _doctor(runs: Path, **own: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [PYTHON, "-W", "ignore", "-m", "flows", "doctor", "--reap"],
+        env=plain_environment(**own),
+        cwd=runs.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def _of(run: str) -> dict[str, object]:
+    return {"flow_runs": {"tags": {"all_": [f"run:{run}"]}}}
+
+
+def _start(folder: Path, action: str, seconds: str = "60", **own: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [PYTHON, "-m", "tests.run_prefect_plan", str(folder), action],
+        [PYTHON, "-m", "tests.run_prefect_plan", str(folder), action, seconds],
         env=plain_environment(**own),
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -118,8 +235,10 @@ def _start(folder: Path, action: str, **own: str) -> "subprocess.Popen[str]":
     )
 
 
-def _run(folder: Path, action: str, **own: str) -> "subprocess.CompletedProcess[str]":
-    run = _start(folder, action, **own)
+def _run(
+    folder: Path, action: str, seconds: str = "60", **own: str
+) -> "subprocess.CompletedProcess[str]":
+    run = _start(folder, action, seconds, **own)
     try:
         output, errors = run.communicate(timeout=200)
     except BaseException:
@@ -138,14 +257,14 @@ def _servers_of(pid: int) -> list[int]:
 
 
 def _flow_state(server: str, run: str) -> object:
-    runs = ask(server, "flow_runs", {"flow_runs": {"tags": {"all_": [f"run:{run}"]}}})
+    runs = ask(server, "flow_runs", _of(run))
     assert len(runs) == 1
     return runs[0]["state_name"]
 
 
 def _task_states(server: str, run: str) -> dict[str, object]:
     """Task run name -> state; the server writes them down a moment after they end."""
-    question = {"flow_runs": {"tags": {"all_": [f"run:{run}"]}}}
+    question = _of(run)
     ended = ("Completed", "Failed")
 
     def states() -> dict[str, object]:
