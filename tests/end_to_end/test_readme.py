@@ -12,7 +12,16 @@ from tests.command_line import oscar, oscar_child
 from tests.locations import data_dir
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "formats.md"]
+DOCUMENTS = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/formats.md",
+        "docs/operations.md",
+    )
+]
 
 
 def shell_lines() -> list[str]:
