@@ -39,14 +39,20 @@ def child_command(spreads: Mapping[str, str] | None, scale: Scale, request: Path
 
 
 def _meeting(scale: Scale) -> list[str]:
-    """How the machines find each other; alone, by a free port that the agent looks for.
-
-    Static: number 0 is the node of that address. Not torchrun's `--standalone`, whose rendezvous
-    unpickles what anyone may write who reaches its port, and it listens on every network.
-    """
-    options = [f"--nnodes={scale.nodes}", "--rdzv-backend=static"]
+    """How the machines find each other; one alone stays on its loopback device."""
+    options = [f"--nnodes={scale.nodes}"]
     if scale.nodes == 1:
-        return [*options, "--master-addr=127.0.0.1", "--local-addr=127.0.0.1"]
+        return [
+            *options,
+            "--rdzv-backend=loopback",  # flows.orchestration.loopback
+            "--rdzv-endpoint=127.0.0.1",
+            "--local-addr=127.0.0.1",
+        ]
     host, _, port = scale.rendezvous.rpartition(":")
-    node = f"--node-rank={scale.node_rank}"
-    return [*options, node, f"--master-addr={host}", f"--master-port={port}"]
+    return [
+        *options,
+        "--rdzv-backend=static",  # number 0 is the node of that address
+        f"--node-rank={scale.node_rank}",
+        f"--master-addr={host}",
+        f"--master-port={port}",
+    ]

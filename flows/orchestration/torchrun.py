@@ -7,7 +7,6 @@ of the worker that is to blame, where torchrun would always answer 1.
 
 import os
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -25,13 +24,15 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    from flows.orchestration.loopback import register
+
     threading.Thread(target=_end_with_runner, name="parent-watch", daemon=True).start()
     options = run.parse_args(list(arguments))  # type: ignore[no-untyped-call]  # torch's
     folder = exits_folder(Path(arguments[-1]))
     forget_exits(folder)
     share_threads(int(options.nproc_per_node))
+    register()
     if options.nnodes == "1":
-        options.master_port = _free_port()
         _stay_on_this_machine()
     try:
         run.run(options)  # type: ignore[no-untyped-call]  # torch's
@@ -70,12 +71,6 @@ def _stay_on_this_machine() -> None:
     """Workers of one machine talk over its loopback device, whatever its name resolves to."""
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ def test_one_worker_needs_no_torchrun() -> None:
 def test_several_workers_meet_on_this_machine_alone() -> None:
     command = child_command(TORCHRUN, Scale(engine="torchrun", workers=3), REQUEST)
     assert command[3] == "flows.orchestration.torchrun"
-    assert {"--nproc-per-node=3", "--nnodes=1", "--master-addr=127.0.0.1"} <= set(command)
-    assert "--standalone" not in command  # its rendezvous unpickles what strangers may write
+    assert {"--nproc-per-node=3", "--nnodes=1", "--rdzv-backend=loopback"} <= set(command)
     assert "--max-restarts=0" in command
     assert command[-3:] == ["-m", "flows.child", str(REQUEST)]
 
@@ -70,6 +69,30 @@ def test_torchrun_understands_the_options() -> None:
         assert (options.module, options.max_restarts) == (True, 0)
         assert options.training_script == "flows.child"
         assert options.training_script_args == [str(REQUEST)]
+
+
+def test_workers_of_one_machine_meet_where_no_other_machine_reaches() -> None:
+    from torch.distributed.elastic.rendezvous import (
+        RendezvousParameters,
+        rendezvous_handler_registry,
+    )
+
+    from flows.orchestration.loopback import NAME, register
+
+    register()
+    handler = rendezvous_handler_registry.create_handler(
+        RendezvousParameters(NAME, "127.0.0.1", "some", 1, 1)
+    )
+    found = handler.next_rendezvous()
+    found.store.set("word", "said")
+    port = f":{found.bootstrap_store_info.master_port:04X}"
+    listening = [
+        line.split()[1]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        if line.split()[1].endswith(port) and line.split()[3] == "0A"
+    ]
+    assert listening == [f"0100007F{port}"]
 
 
 def test_workers_share_the_threads_of_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
