@@ -14,6 +14,9 @@ from benchmarks.fault_cases.trial import Trial
 
 TRAIN = "vqa_train"
 DETECT = "detect"
+ROOM_KILOBYTES = 160
+"""Enough to begin and for a few shards, not for all of them, nor for one checkpoint."""
+ROOM_FILES = 18
 ROOMY = "size=256m,nr_inodes=100000"
 
 
@@ -22,7 +25,8 @@ def _full(
 ) -> Iterator[Row]:
     """A small file system that fills up in the middle of a step.
 
-    limit: as mount options, with {kilobytes} and {files} for what is used already
+    limit: as mount options, with {kilobytes} and {files} for what is used already and the little
+        more that the run needs to begin
     """
     trial = ground.fresh(name, before=step)
     before: Mapping[str, int]
@@ -33,8 +37,8 @@ def _full(
             trial.out,
             "remount,"
             + limit.format(
-                kilobytes=(used.f_blocks - used.f_bfree) * used.f_frsize // 1024,
-                files=used.f_files - used.f_ffree,
+                kilobytes=(used.f_blocks - used.f_bfree) * used.f_frsize // 1024 + ROOM_KILOBYTES,
+                files=used.f_files - used.f_ffree + ROOM_FILES,
             ),
         )
         trial.settings += ["resources.retries=2" if makes_room_meanwhile else "resources.retries=1"]
@@ -43,12 +47,12 @@ def _full(
         started = trial.start()
         if makes_room_meanwhile:
             trial.until(lambda: "again in" in trial.printed(), "a retry", started)
-            proof = _no_room(trial, trial.printed())
+            proof = _no_room(trial, step, trial.printed())
             _mount(trial.out, f"remount,{ROOMY}")
             happened = f"room was made while it waited; the same start: {trial.wait(started)}"
         else:
             ended = trial.wait(started)
-            proof = _no_room(trial, ended.printed)
+            proof = _no_room(trial, step, ended.printed)
             _mount(trial.out, f"remount,{ROOMY}")
             happened = f"{ended}; room was made; the same command: {trial.run()}"
         row = trial.row(
@@ -61,10 +65,10 @@ def _full(
     yield row
 
 
-def _no_room(trial: Trial, printed: str) -> str:
-    told = [line for line in printed.splitlines() if "no space left" in line]
+def _no_room(trial: Trial, step: str, printed: str) -> str:
+    told = [each for each in printed.splitlines() if step in each and "no space left" in each]
     if not told:
-        raise NotInjectedError(f"nobody met a full disk: {printed[-300:]}")
+        raise NotInjectedError(f"{step} met no full disk: {printed[-300:]}")
     room = os.statvfs(trial.out)
     return f"{room.f_bavail * room.f_frsize // 1024} kB and {room.f_favail} files free"
 

@@ -31,7 +31,8 @@ resources: {parallel: 1, retry_seconds: 0.2}
 DRAWN = "render_scenes: {num_train: 16, num_val: 2, num_test: 6}\n"
 FROM_OUTSIDE = "render_scenes: null\ndata: {root: scenes}\n"
 LEARNING = "{steps: 60, batch_size: 8, checkpoint_every: 10, warmup: 5, learning_rate: 0.01}"
-QUESTIONS = f"tasks: {{captioning: null, retrieval: null, vqa: {{training: {LEARNING}}}}}\n"
+VQA = f"vqa: {{training: {LEARNING}, settings: {{min_questions: 1}}}}"  # many answers
+QUESTIONS = f"tasks: {{captioning: null, retrieval: null, {VQA}}}\n"
 CAPTIONS = f"tasks: {{retrieval: null, vqa: null, captioning: {{training: {LEARNING}}}}}\n"
 KINDS: Mapping[str, str] = {
     "rendered": SIZES + DRAWN + QUESTIONS,
