@@ -11,13 +11,14 @@ from torch import nn
 
 from oscar_core.controls import swapped_images
 from oscar_core.encoder import OscarEncoder
-from oscar_core.errors import ModelConfigError, TaskError
+from oscar_core.errors import ModelConfigError, TaskError, TrainingError
 from oscar_core.task import Group, Phase, load_task, task_names
 from oscar_core.training.config import TrainingConfig
 from oscar_core.training.optimiser import build_optimiser
 from oscar_core.training.order import Order, counts_of
 from oscar_core.training.schedule import rate_factor
 from oscar_core.training.standardise import fold, measure_spread, standardise
+from oscar_core.training.together import join, merged
 from tests.builders_library import TINY
 
 
@@ -157,6 +158,29 @@ def test_folding_changes_no_output(is_new: bool) -> None:
         "region_projection.bias",
         "region_projection.weight",
     ]
+
+
+def test_losses_are_means_over_the_parts_that_have_them() -> None:
+    shares = [
+        {"total": (0.5, 0.25), "words": (0.3, 0.25)},
+        {"total": (3.0, 0.75), "match": (0.6, 0.75)},
+    ]
+    assert merged(shares) == pytest.approx({"total": 3.5, "words": 1.2, "match": 0.8})
+
+
+def test_one_process_shares_with_nobody() -> None:
+    alone = join()
+    assert (alone.num, alone.number, alone.writes) == (1, 0, True)
+    assert alone.exchange({"loss": (1.0, 2.0)}) == [{"loss": (1.0, 2.0)}]
+    assert [alone.agree(True), alone.agree(False)] == [True, False]
+
+
+def test_a_process_that_torchrun_did_not_join_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trap: without accelerator and without being told so, each one trains alone."""
+    join()  # accelerate decides once a process
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="1 processes train together, torchrun started 2"):
+        join()
 
 
 def test_every_folder_of_tasks_is_a_task_of_its_name() -> None:

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from oscar_core.errors import TaskError
 from oscar_core.run import predict_task, score_task, train_task
 from oscar_core.task import Knowledge
-from oscar_core.tasks.retrieval.collate import Batch, collate
+from oscar_core.tasks.retrieval.collate import Batch, Ranking, collate
 from oscar_core.tasks.retrieval.dataset import candidate_ids, examples, texts
+from oscar_core.tasks.retrieval.head import build_model
+from oscar_core.tasks.retrieval.predict import predict
 from oscar_core.tasks.retrieval.records import Config, Prediction
 from oscar_core.tasks.retrieval.score import score
+from oscar_core.tasks.retrieval.train import log_odds
 from oscar_core.tokens import Tokenizer, build_vocabulary
 from oscar_core.views import ViewSettings
 from tests.builders_library import TINY, make_library, tiny_training
@@ -105,6 +108,24 @@ def test_many_tries_find_the_images_whose_captions_share_most_words() -> None:
             if value == best
         ]
         assert any(np.array_equal(other.numpy(), regions) for regions in nearest)
+
+
+@pytest.mark.parametrize("num_pairs", [1, 5, 256])
+def test_candidates_seen_a_few_at_a_time_get_the_same_scores(num_pairs: int) -> None:
+    library = make_library(num_test=7)
+    found = examples(CONFIG, library, "test")[:3]
+    torch.manual_seed(0)
+    sizes = TINY.for_input(vocabulary_size=len(KNOWLEDGE.tokenizer), region_feature_dim=12)
+    model = build_model(CONFIG, KNOWLEDGE, sizes).eval()
+    ranking = collate(CONFIG, KNOWLEDGE, found, None)
+    assert isinstance(ranking, Ranking)
+    parts = list(ranking.parts(num_pairs))
+    assert max(map(len, parts)) <= num_pairs
+    assert sum(map(len, parts)) == 3 * 7
+    with torch.no_grad():
+        odds = torch.cat([log_odds(model(part)) for part in parts])
+        told = predict(CONFIG, KNOWLEDGE, model, ranking)
+    assert np.allclose([each.scores for each in told], odds.view(3, 7), atol=2e-5)
 
 
 def test_a_group_is_no_larger_than_there_are_images() -> None:
