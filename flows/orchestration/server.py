@@ -136,6 +136,8 @@ def _prepare_environment(
     for name, value in SETTINGS.items():
         environment.setdefault(name, value)
     environment.setdefault("PREFECT_HOME", str(home))
+    # Prefect writes its pages before it serves them, by default into the installed package
+    environment.setdefault("PREFECT_UI_STATIC_DIRECTORY", str(home / "pages"))
     if database is not None:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     if password is not None:
