@@ -1,5 +1,6 @@
 """The same photos extracted alone, by torchrun and by Ray with a worker killed: equal bytes?"""
 
+import argparse
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -35,8 +37,8 @@ ROWS_PER_SHARD = 4
 KILL_AFTER = 2  # shards
 ENGINES = {
     "local": LOCAL,
-    "torchrun, 2 processes": Scale(engine="torchrun", workers=2),
-    "ray, 2 workers, one killed": Scale(engine="ray", workers=2),
+    "torchrun": Scale(engine="torchrun", workers=2),
+    "ray": Scale(engine="ray", workers=2),
 }
 
 
@@ -53,30 +55,29 @@ class Outcome:
 
 def main(arguments: Sequence[str]) -> int:
     """Print a row an engine; 0 if all wrote the same bytes and left no process behind."""
-    if arguments:
-        print(__doc__)
-        return 0 if arguments[0] in ("-h", "--help") else 2
+    parser = argparse.ArgumentParser(prog="python -m benchmarks scale_out", description=__doc__)
+    parser.add_argument("engines", nargs="*", choices=[*ENGINES, []], help="none: all")
+    chosen = {"local", *(parser.parse_args(arguments).engines or ENGINES)}
+    print(f"{date.today()}  {machine()}")
     print(
-        f"{machine()}\n{NUM_PHOTOS} scenes of the demo, one of them damaged, in shards of", end=" "
+        f"{NUM_PHOTOS} scenes of the demo, one of them damaged, in shards of {ROWS_PER_SHARD}; "
+        "the demo's detector with random weights; torchrun with 2 processes, Ray with 2 workers, "
+        "one of them killed\n"
     )
-    print(f"{ROWS_PER_SHARD}; the demo's detector with random weights\n")
-    print(f"{'engine':28} {'seconds':>8} {'killed':>7} {'left':>5} {'photos':>7}  bytes")
+    print(f"{'engine':10} {'seconds':>8} {'killed':>7} {'left':>5} {'photos':>7}  bytes")
     outcomes: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        photos = _prepare(folder)
-        for number, (name, scale) in enumerate(ENGINES.items()):
-            found = _extract(folder, photos, f"detect-{number}", scale, "killed" in name)
-            outcomes[name] = found
-            said = _compared(found.files, outcomes["local"].files)
+        photos = _prepare(Path(place))
+        for name in (name for name in ENGINES if name in chosen):
+            outcomes[name] = found = _extract(Path(place), photos, name)
             print(
-                f"{name:28} {found.seconds:8.1f} {found.killed:7} {found.left:5} "
-                f"{found.num_in:7}  {said}",
+                f"{name:10} {found.seconds:8.1f} {found.killed:7} {found.left:5} "
+                f"{found.num_in:7}  {_compared(found.files, outcomes['local'].files)}",
                 flush=True,
             )
     is_equal = all(each.files == outcomes["local"].files for each in outcomes.values())
     is_clean = not any(each.left for each in outcomes.values())
-    was_killed = outcomes["ray, 2 workers, one killed"].killed == 1
+    was_killed = "ray" not in outcomes or outcomes["ray"].killed == 1
     print(f"\nscale_out: {'equal' if is_equal else 'DIFFERENT'}, byte for byte")
     return 0 if is_equal and is_clean and was_killed else 1
 
@@ -99,11 +100,9 @@ def _prepare(folder: Path) -> dict[str, Path]:
     return photos
 
 
-def _extract(
-    folder: Path, photos: dict[str, Path], name: str, scale: Scale, is_killed: bool
-) -> Outcome:
+def _extract(folder: Path, photos: dict[str, Path], name: str) -> Outcome:
     """One child, as the runner starts it."""
-    place = folder / name
+    place, scale = folder / name, ENGINES[name]
     request = Request(
         stage="detect",
         config={"rows_per_shard": ROWS_PER_SHARD},
@@ -132,7 +131,7 @@ def _extract(
     )
     below: dict[int, str] = {}
     killed: list[int] = []
-    watcher = threading.Thread(target=_watch, args=(child, place, is_killed, below, killed))
+    watcher = threading.Thread(target=_watch, args=(child, place, name == "ray", below, killed))
     watcher.start()
     assert child.stdout is not None
     printed = child.stdout.read()

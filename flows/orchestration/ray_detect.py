@@ -6,6 +6,7 @@ takes nothing with it: the shard it was at is made again, by the actor that repl
 
 import logging
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -195,36 +196,66 @@ def _places(scale: Scale) -> tuple[bool, int]:
 
 @contextmanager
 def _cluster(scale: Scale) -> Iterator[None]:
-    """Join the cluster, or start one that ends with the block; it also ends with this process."""
+    """Join the cluster, or start one that ends with the block; it also ends with this process.
+
+    Raises:
+        ConnectionError: It does not answer or does not start.
+    """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if not scale.ray_address:
+        # it listens on every address of this machine; nobody else has the word
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    import ray  # reads the environment once
+
+    on_term = signal.getsignal(signal.SIGTERM)
+    with _scratch() as folder:
+        try:
+            _join(scale, folder)
+            signal.signal(signal.SIGTERM, on_term)  # Ray's own leaves with another exit status
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            context.print_on_execution_start = False
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(scale: Scale, folder: str) -> None:
+    """Connect this process; `folder` is for what an own cluster writes.
+
+    Raises:
+        ConnectionError: It does not answer or does not start.
+    """
     import ray
 
-    folder = None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    on_term = signal.getsignal(signal.SIGTERM)
     try:
         if scale.ray_address:
             ray.init(address=scale.ray_address, **quiet)
-        else:
-            folder = tempfile.mkdtemp(prefix="ray-", dir=_short_folder())
-            ray.init(
-                address="local",
-                num_cpus=scale.workers,
-                include_dashboard=False,
-                object_store_memory=STORE_BYTES,
-                _temp_dir=folder,
-                **quiet,
-            )
-        signal.signal(signal.SIGTERM, on_term)  # Ray's own leaves with another exit status
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        yield
+            return
+        ray.init(
+            address="local",
+            num_cpus=scale.workers,
+            include_dashboard=False,
+            object_store_memory=STORE_BYTES,
+            _temp_dir=folder,
+            **quiet,
+        )
+    except Exception as error:  # Ray says it in many ways
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        place = f"at {scale.ray_address} does not answer" if scale.ray_address else "does not start"
+        raise ConnectionError(f"Ray's cluster {place}: {lines[0]}") from error
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder that goes with the block; Ray's last writers may still be at it."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir=_short_folder())
+    try:
+        yield folder
     finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _short_folder() -> str | None:
