@@ -127,9 +127,7 @@ def test_want_of_memory_halves_the_batch_and_is_written_down(tmp_path: Path) -> 
 def test_a_stage_that_cannot_shrink_is_tried_again_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(
-        fake_stage, "SHRINKABLE"
-    )  # seen by the parent
+    monkeypatch.delattr(fake_stage, "SHRINKABLE")  # seen by the parent
     watched = Watched()
     execution = make_execution(tmp_path, [make_step("one", action="memory")], tell=watched)
     assert execution.run_step("one").summary["halvings"] == 0
