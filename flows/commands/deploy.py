@@ -53,10 +53,14 @@ def deploy_run(
     )
     deployments = deployments_of(what, check=served.check, retrain=served.retrain, run=served.run)
     when = f"by cron {cron}" if cron else f"every {every:g} s" if every else "by hand only"
-    stream.write(
+
+    def tell(line: str) -> None:
+        stream.write(f"{line}\n")
+        stream.flush()
+
+    tell(
         f"serving {out}: looks for new data {when}, retrains on it; to stop: Ctrl-C\n"
-        f"versions  oscar-flow models list {out}\n"
+        f"versions  oscar-flow models list {out}"
     )
-    stream.flush()
-    serve_deployments(deployments)
-    stream.write("stopped serving; what is finished stays\n")
+    serve_deployments(deployments, tell)
+    tell("stopped serving; what is finished stays")

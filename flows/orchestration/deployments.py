@@ -1,9 +1,9 @@
 """The deployments of a run: `check` by the clock, `retrain` by the event, `run` by hand."""
 
 import asyncio
-import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -121,21 +121,37 @@ def deployments_of(
     ]
 
 
-def serve_deployments(deployments: list[RunnerDeployment]) -> None:
+def serve_deployments(deployments: list[RunnerDeployment], tell: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C; a restart goes on with the schedule.
 
     Looks that came due while nobody served are dropped, one look is made for them all.
 
+    Args:
+        deployments: as `deployments_of` makes them.
+        tell: told when the server goes away, and when it is back.
+
     Raises:
         OrchestratorError: Prefect's server does not answer, or refuses.
     """
-    try:
-        with suppress(SystemExit):
-            asyncio.run(_serve(deployments))
-    except SERVER_ERRORS as error:
-        raise OrchestratorError(
-            f"Prefect: {said(error)}; start its server with oscar-flow server"
-        ) from error
+    while True:
+        try:
+            with suppress(SystemExit):
+                asyncio.run(_serve(deployments, tell))
+            return
+        except SERVER_ERRORS as error:
+            raise OrchestratorError(
+                f"Prefect: {said(error)}; start its server with oscar-flow server"
+            ) from error
+        except ExceptionGroup as group:  # of what goes on side by side
+            if group.subgroup(_ServerReturnedError) is None:
+                raise OrchestratorError(f"Prefect: {said(_first(group))}") from group
+            tell("Prefect's server answers again")
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def local_timezone() -> str:
@@ -163,8 +179,20 @@ def _deployment(
     )
 
 
-async def _serve(deployments: list[RunnerDeployment]) -> None:
-    runner = _KindRunner(name="oscar-flow", pause_on_shutdown=False)
+def _runner(home: str | None) -> Runner:
+    """With its scratch folder in Prefect's home.
+
+    Its own choice is one folder of the machine's for all users, which the first of them owns.
+    """
+    usual, tempfile.tempdir = tempfile.tempdir, home
+    try:
+        return _KindRunner(tell, name="oscar-flow", pause_on_shutdown=False)
+    finally:
+        tempfile.tempdir = usual
+
+
+async def _serve(deployments: list[RunnerDeployment], tell: Callable[[str], None]) -> None:
+    runner = _runner(os.environ.get("PREFECT_HOME"))
     async with get_client() as client:
         for deployment in deployments:
             await _refuse_another_run(client, deployment)
@@ -178,31 +206,41 @@ async def _serve(deployments: list[RunnerDeployment]) -> None:
     await runner.start()
 
 
-class _Patient:
-    """Asks for flow runs to start; a server that is away is said once, and asked again."""
+class _ServerReturnedError(Exception):
+    """The server was away and answers again: time to start over with it."""
 
-    def __init__(self, look: Callable[..., Awaitable[None]]) -> None:
+
+class _Patient:
+    """Asks for flow runs to start; a server that is away is said once, and asked again.
+
+    After that all is started over as soon as no flow run is at work: what watches for Prefect's
+    button `Cancel` does not survive the gap, and what came due meanwhile is to be dropped.
+    """
+
+    def __init__(self, look: Callable[..., Awaitable[None]], tell: Callable[[str], None]) -> None:
         self._look = look
-        self._is_away = False
+        self._tell = tell
+        self._was_away = False
 
     async def look(self, task_group: TaskGroup | None = None) -> None:
-        """Ask once."""
-        log = logging.getLogger(__name__)
+        """Ask once.
+
+        Raises:
+            _ServerReturnedError: Start over.
+            httpx.HTTPStatusError: The server refuses, e.g. the password.
+        """
         try:
+            if self._was_away and not _children():
+                async with get_client() as client:
+                    await client.hello()
+                raise _ServerReturnedError
             await self._look(task_group)
         except (httpx.TransportError, httpx.HTTPStatusError) as error:
-            is_refusal = isinstance(error, httpx.HTTPStatusError) and (
-                error.response.status_code < 500
-            )
-            if is_refusal:
+            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500:
                 raise
-            if not self._is_away:
-                log.warning("Prefect's server does not answer (%s); waiting", said(error, 100))
-            self._is_away = True
-            return
-        if self._is_away:
-            log.warning("Prefect's server answers again")
-        self._is_away = False
+            if not self._was_away:
+                self._tell(f"Prefect's server does not answer ({said(error, 100)}); waiting")
+            self._was_away = True
 
 
 class _KindRunner(Runner):
@@ -212,11 +250,15 @@ class _KindRunner(Runner):
     slot. And it gives up for good, its flow runs with it, after half a minute without a server.
     """
 
+    def __init__(self, tell: Callable[[str], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._tell = tell
+
     async def __aenter__(self) -> Self:
         """Start, and from then on take a missing server for one that comes back."""
         await super().__aenter__()
         poller = self._scheduled_run_poller
-        patient = _Patient(poller._get_and_submit_flow_runs)
+        patient = _Patient(poller._get_and_submit_flow_runs, self._tell)
         poller._get_and_submit_flow_runs = patient.look  # type: ignore[method-assign]  # no option
         return self
 
