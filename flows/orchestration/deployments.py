@@ -179,7 +179,7 @@ def _deployment(
     )
 
 
-def _runner(home: str | None) -> Runner:
+def _runner(home: str | None, tell: Callable[[str], None]) -> Runner:
     """With its scratch folder in Prefect's home.
 
     Its own choice is one folder of the machine's for all users, which the first of them owns.
@@ -192,7 +192,7 @@ def _runner(home: str | None) -> Runner:
 
 
 async def _serve(deployments: list[RunnerDeployment], tell: Callable[[str], None]) -> None:
-    runner = _runner(os.environ.get("PREFECT_HOME"))
+    runner = _runner(os.environ.get("PREFECT_HOME"), tell)
     async with get_client() as client:
         for deployment in deployments:
             await _refuse_another_run(client, deployment)
