@@ -13,6 +13,7 @@ plan:     `plan`, and a run with nothing left to do, over 100,000 photos; first 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -65,15 +66,32 @@ def overhead(folder: Path, config: Path | None) -> Iterator[Figure]:
         config.write_text(MODERATE)
     threads = read_config(config).resources.threads
     alone = ("--set", "resources.parallel=1")
-    plain = _seconds(_oscar("run", config, "--out", folder / "plain", "--no-prefect", *alone))
-    by_hand = _by_hand(folder / "plain", folder / "by hand", threads)
-    prefect = _seconds(_oscar("run", config, "--out", folder / "prefect", *alone))
+    plain, plain_cpu = _both_clocks(
+        lambda: _seconds(_oscar("run", config, "--out", folder / "plain", "--no-prefect", *alone))
+    )
+    by_hand, hand_cpu = _both_clocks(
+        lambda: _by_hand(folder / "plain", folder / "by hand", threads)
+    )
+    prefect, prefect_cpu = _both_clocks(
+        lambda: _seconds(_oscar("run", config, "--out", folder / "prefect", *alone))
+    )
     yield _one("stages by hand", by_hand, "s")
     yield _one("whole run, --no-prefect", plain, "s")
     yield _one("whole run, embedded server", prefect, "s")
     yield _one("overhead, --no-prefect", plain - by_hand, "s")
     yield _one("overhead, embedded server", prefect - by_hand, "s")
-    yield _one("overhead, embedded server, of the whole", 100 * (prefect - by_hand) / by_hand, "%")
+    yield _one("overhead, embedded server, of the stages", 100 * (prefect / by_hand - 1), "%")
+    yield _one("stages by hand, processor time", hand_cpu, "s")
+    yield _one("overhead, --no-prefect, processor time", plain_cpu - hand_cpu, "s")
+    yield _one("overhead, embedded server, processor time", prefect_cpu - hand_cpu, "s")
+
+
+def _both_clocks(call: Callable[[], float]) -> tuple[float, float]:
+    """Seconds by the clock, and of the processor; the latter are steadier on a busy machine."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = call()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _by_hand(done: Path, target: Path, threads: int) -> float:
