@@ -1,6 +1,6 @@
 """What a run survives: a table of faults that are really made to happen, one row each.
 
-python -m benchmarks faults [NAME ...] [--short] [--list] [--json FILE] [--keep FOLDER]
+python -m benchmarks faults [--only NAME]... [--short] [--list] [--json FILE] [--keep FOLDER]
 
 Each row tells what was done, how it is known that it happened, what the run said, which steps were
 worked on after, and whether the metrics are the undisturbed run's. Exit status 1 when a run did not
@@ -106,8 +106,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks faults", description=__doc__)
-    parser.add_argument("names", nargs="*", help="beginnings of names; none: all")
-    parser.add_argument("--only", dest="names", action="append", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only",
+        dest="names",
+        metavar="NAME",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="faults whose names begin so",
+    )
     parser.add_argument(
         "--short", action="store_true", help="the selection that goes with the tests"
     )
