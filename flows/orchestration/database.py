@@ -7,9 +7,11 @@ template inside the Python environment; `make` calls it after installing.
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,8 +24,13 @@ def template() -> Path:
 
 
 def provide(home: Path) -> None:
-    """Put a migrated database into a Prefect home that has none; does nothing without template."""
+    """Put a migrated database into a Prefect home that has none, or one that cannot be read.
+
+    Without the template it stays Prefect's to make one.
+    """
     target = home / _NAME
+    if target.exists() and not _is_readable(target):
+        os.replace(target, target.with_name(f"{_NAME}.damaged-{int(time.time())}"))
     if target.exists() or not template().is_file():
         return
     home.mkdir(parents=True, exist_ok=True)
@@ -31,6 +38,20 @@ def provide(home: Path) -> None:
     with suppress(OSError):  # Prefect then migrates an empty one itself
         shutil.copyfile(template(), partial)
         os.replace(partial, target)
+
+
+def _is_readable(database: Path) -> bool:
+    """Whether SQLite knows it as its own; one that is busy is."""
+    try:
+        with closing(
+            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+        ) as opened:
+            opened.execute("select count(*) from sqlite_master")
+    except sqlite3.OperationalError:
+        return True
+    except sqlite3.DatabaseError:
+        return False
+    return True
 
 
 def make_template() -> bool:

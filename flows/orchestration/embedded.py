@@ -7,6 +7,12 @@ waits on a pipe ends it then: the pipe closes with this process.
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from prefect.server.api.server import SubprocessASGIServer
+
+MAX_STARTS = 2
+"""A port that somebody takes at the same moment is worth another one."""
 
 
 @contextmanager
@@ -14,11 +20,9 @@ def embedded_server() -> Iterator[None]:
     """Start the server that Prefect's clients in this process then find and use.
 
     Raises:
-        RuntimeError: It does not start within Prefect's limit.
+        RuntimeError: It does not start within Prefect's limit, or ends as soon as it starts.
     """
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer()  # one for each process
+    server = _Bounded()  # one for each process; Prefect's clients find it as their own
     server.start()
     if server.server_process is None:
         yield
@@ -34,3 +38,13 @@ def embedded_server() -> Iterator[None]:
             yield
         finally:
             watch.kill()
+
+
+class _Bounded(SubprocessASGIServer):
+    """Prefect's own would start a server again and again that ends at once, for ever."""
+
+    def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
+        self._num_starts = getattr(self, "_num_starts", 0) + 1
+        if self._num_starts > MAX_STARTS:
+            raise RuntimeError("the embedded server ends as soon as it starts")
+        return super()._run_uvicorn_command()

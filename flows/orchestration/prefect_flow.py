@@ -92,7 +92,13 @@ class _WatchedRun:
         outer = FlowRunContext.get()
         self._outer = outer.flow_run.id if outer and outer.flow_run else None
         with ExitStack() as self._to_the_end, tags(*run_tags(self._execution, self._name)):
-            pipeline(str(self._execution.run.path))
+            try:
+                pipeline(str(self._execution.run.path))
+            except SERVER_ERRORS:
+                raise  # the server does not know the end
+            except BaseException:
+                reaping.forget(self._execution.run)
+                raise
         reaping.forget(self._execution.run)
 
     def finish_without(self, error: Exception) -> dict[str, StepResult]:
@@ -103,7 +109,8 @@ class _WatchedRun:
         """
         if self._failure is not None:
             raise self._failure
-        drop_events()
+        if self.has_begun:
+            drop_events()
         message = f"{said(error, 120)}; the run goes on without it"
         self._execution.tell(StepEvent(step=PREFECT, kind="warning", message=message))
         if set(self.results) != set(self._execution.plan.names):

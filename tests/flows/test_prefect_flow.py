@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -178,9 +180,29 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path: Path, address: str)
 
 
 def test_a_home_that_has_a_database_keeps_it(tmp_path: Path) -> None:
-    (tmp_path / "prefect.db").write_bytes(b"mine")
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as mine:
+        mine.execute("create table mine (number)")
+    before = (tmp_path / "prefect.db").read_bytes()
     database.provide(tmp_path)
-    assert (tmp_path / "prefect.db").read_bytes() == b"mine"
+    assert (tmp_path / "prefect.db").read_bytes() == before
+
+
+def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "prefect.db").write_bytes(bytes(range(256)) * 20)
+    database.provide(tmp_path)
+    kept = [path for path in tmp_path.iterdir() if "damaged" in path.name]
+    assert [path.read_bytes() for path in kept] == [bytes(range(256)) * 20]
+    if database.template().is_file():
+        assert (tmp_path / "prefect.db").read_bytes() == database.template().read_bytes()
+
+
+def test_an_embedded_server_that_cannot_start_costs_a_warning(tmp_path: Path) -> None:
+    nowhere = f"sqlite+aiosqlite:///{tmp_path}/no folder/prefect.db"
+    ended = _run(tmp_path / "run", "write", PREFECT_SERVER_DATABASE_CONNECTION_URL=nowhere)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == dict.fromkeys(STEPS, "done")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("prefect: warning: the embedded server ends as soon as it starts; ")
 
 
 def test_without_a_template_a_home_stays_as_it_is(
