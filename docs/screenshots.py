@@ -72,7 +72,7 @@ def make_runs(runs: Path, server: str) -> None:
     """
     small = runs / "small.yaml"
     small.write_text(SIZES)
-    config = runs / "demo.yaml"
+    config = runs / "example.yaml"
     config.write_text(f"base: {small}\n{LONGER}")
     for arguments, status in (((), 0), ((*CHANGED, *LIMITED), 2), (CHANGED, 0)):
         command = [PYTHON, "-W", "ignore", "-m", "flows", "run", str(config)]

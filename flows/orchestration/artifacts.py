@@ -7,11 +7,10 @@ Pictures stand in markdown as data URLs: an image artifact prints its whole URL 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from flows.history import previous_metrics
+from flows.orchestration.artifact import Artifact, key_of
 from flows.orchestration.pictures import draw_losses, seen_photos, small_photo
 from flows.photos import read_photos
 from flows.report.finished import FinishedStep, finished_steps
@@ -31,26 +30,6 @@ REPORT_STEP = "report"
 LIST_STEP = "list_images"
 MAX_PHOTOS = 20_000
 """Of more, no pictures are shown: reading their records would take memory that the run needs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """One thing to show.
-
-    key:     lower case, digits and dashes; the same key again is a new version
-    content: text, of a table JSON; of progress per cent
-    """
-
-    key: str
-    kind: Literal["markdown", "table", "progress"]
-    content: str | float
-    description: str
-
-
-def key_of(what: str, step: str) -> str:
-    """`losses`, `vqa_train` -> "losses-vqa-train"."""
-    letters = (each if each.isascii() and each.isalnum() else "-" for each in step.lower())
-    return f"{what}-{''.join(letters)}"
 
 
 def of_step(execution: Execution, step: str) -> Iterator[Artifact]:

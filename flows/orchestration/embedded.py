@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefect.server.api.server import SubprocessASGIServer
-
 MAX_STARTS = 2
 """A port that somebody takes at the same moment is worth another one."""
 
@@ -22,7 +20,21 @@ def embedded_server() -> Iterator[None]:
     Raises:
         RuntimeError: It does not start within Prefect's limit, or ends as soon as it starts.
     """
-    server = _Bounded()  # one for each process; Prefect's clients find it as their own
+    # 7 CPU seconds to import, which nobody should pay who has a server
+    from prefect.server.api.server import SubprocessASGIServer
+
+    class Bounded(SubprocessASGIServer):
+        """Prefect's own would start a server again and again that ends at once, for ever."""
+
+        num_starts = 0
+
+        def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
+            self.num_starts += 1
+            if self.num_starts > MAX_STARTS:
+                raise RuntimeError("the embedded server ends as soon as it starts")
+            return super()._run_uvicorn_command()
+
+    server = Bounded()  # one for each process; Prefect's clients find it as their own
     server.start()
     if server.server_process is None:
         yield
@@ -38,13 +50,3 @@ def embedded_server() -> Iterator[None]:
             yield
         finally:
             watch.kill()
-
-
-class _Bounded(SubprocessASGIServer):
-    """Prefect's own would start a server again and again that ends at once, for ever."""
-
-    def _run_uvicorn_command(self) -> "subprocess.Popen[Any]":
-        self._num_starts = getattr(self, "_num_starts", 0) + 1
-        if self._num_starts > MAX_STARTS:
-            raise RuntimeError("the embedded server ends as soon as it starts")
-        return super()._run_uvicorn_command()

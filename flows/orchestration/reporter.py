@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,8 +19,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
 
-from flows.orchestration import artifacts
-from flows.orchestration.artifacts import Artifact
+from flows.orchestration.artifact import Artifact, key_of
 from flows.orchestration.errors import SERVER_ERRORS, said
 from flows.orchestration.events import send_again
 from flows.orchestration.report_page import report_link
@@ -190,7 +189,7 @@ class Reporter:
             percent, text = self._progress(name, watched)
             if watched.artifact is None:
                 made = Artifact(
-                    key=artifacts.key_of("progress", name),
+                    key=key_of("progress", name),
                     kind="progress",
                     content=percent,
                     description=text,
@@ -223,7 +222,7 @@ class Reporter:
             with self._lock:
                 watched = self._steps[step]
             try:
-                for made in _drawn(artifacts.of_step(self._execution, step)):
+                for made in self._made(step):
                     self._create(client, made, watched.task_run)
             except SERVER_ERRORS:
                 self._over.appendleft(step)
@@ -233,9 +232,22 @@ class Reporter:
         with self._lock:
             failed = [name for name, each in self._steps.items() if each.state == "failed"]
         if not failed:
-            link = report_link(self._execution.run)
-            for made in _drawn(artifacts.of_run(self._execution, link)):
+            for made in self._made(None):
                 self._create(client, made, None)
+
+    def _made(self, step: str | None) -> list[Artifact]:
+        """What a step made, or the whole run; what cannot be drawn costs no more than itself."""
+        # what draws takes a second to import, and the first step need not wait for it
+        from flows.orchestration import artifacts
+
+        try:
+            if step is not None:
+                return list(artifacts.of_step(self._execution, step))
+            link = report_link(self._execution.run)
+            return list(artifacts.of_run(self._execution, link))
+        except Exception:
+            logging.getLogger(__name__).exception("an artifact was left out")
+            return []
 
     def _create(self, client: SyncPrefectClient, made: Artifact, task_run: UUID | None) -> UUID:
         return client.create_artifact(
@@ -248,15 +260,6 @@ class Reporter:
                 task_run_id=task_run,
             )
         ).id
-
-
-def _drawn(made: Iterable[Artifact]) -> list[Artifact]:
-    """All of them; a picture that cannot be drawn costs the run no more than itself."""
-    try:
-        return list(made)
-    except Exception:
-        logging.getLogger(__name__).exception("an artifact was left out")
-        return []
 
 
 def both(first: Tell, second: Tell) -> Tell:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from flows.history import record
 from flows.identity import PreparedStep
-from flows.orchestration.artifacts import Artifact, key_of, metric_rows, of_run, of_step
+from flows.orchestration.artifact import Artifact, key_of
+from flows.orchestration.artifacts import metric_rows, of_run, of_step
 from flows.orchestration.labels import run_name, run_tags
 from flows.orchestration.pictures import MAX_BYTES, draw_losses
 from flows.orchestration.prefect_flow import shown_needs
