@@ -1,12 +1,13 @@
 """Registered models of a run: `oscar-flow models list`, `promote` and `rollback`."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
 from flows.commands.trained import config_of
-from flows.errors import MissingModelError
+from flows.errors import FlowError, MissingModelError
 from flows.models import KEPT, PROMOTED, Registry, Version
 from flows.register import register_finished
 from flows.run_folder import RunFolder
@@ -95,6 +96,8 @@ def _states(registry: Registry) -> Mapping[str, str]:
 
 def _shown(run: Path, versions: list[Version]) -> list[str]:
     """The metrics of the gate, or the first that are measured."""
-    gated = list(config_of(run).retrain.gate) if RunFolder(run).config.is_file() else []
+    gated: list[str] = []
+    with suppress(FlowError):  # a configuration of another release hides no version
+        gated = list(config_of(run).retrain.gate)
     measured = [name for name in versions[-1].lineage.metrics if not name.endswith(CONTROL)]
     return (gated or measured)[:SHOWN_METRICS]
