@@ -68,7 +68,7 @@ class Ground:
             images=self.folder,
             photos=self.roots,
             detector=self.folder / "detector",
-            earlier=self.folder / earlier / "regions" if earlier else None,
+            earlier=self.folder / earlier if earlier else None,
         )
 
     def extract(
