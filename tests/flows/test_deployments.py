@@ -152,7 +152,7 @@ def test_deploy_looks_at_once_and_ends_when_told(server: str, tmp_path: Path) ->
     config.write_text(CONFIG.replace("ROOT", str(tmp_path)))
     name = f"scenes-{os.getpid()}"
     with _deploying(server, config, tmp_path / name) as process:
-        until(lambda: bool(_looks(server, name)), seconds=90)
+        until(lambda: bool(_looks(server, name)), seconds=150)
         (looked,) = _looks(server, name)[:1]
         process.send_signal(signal.SIGTERM)
         told, _ = process.communicate(timeout=40)
