@@ -137,7 +137,6 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
     settings = settings_of(detector, config.rules, config.dtype)
     known = inputs.earlier
     earlier = None if known is None else open_earlier(known / outputs.regions.name, settings)
-    earlier = inputs.earlier / outputs.regions.name if inputs.earlier is not None else None
     has_gpu = torch.cuda.is_available()
     home = Place(outputs.regions)
     return Work(
