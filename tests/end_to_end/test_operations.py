@@ -38,6 +38,7 @@ def write_configuration(folder: Path) -> None:
     """`mine.yaml` of the README's example, in small: drawn photos, one branch."""
     small = yaml.safe_load(SIZES)
     small["tasks"] = {"vqa": small["tasks"]["vqa"], "captioning": None, "retrieval": None}
+    small |= {"pretrain": None, "score_detector": None}
     (folder / "mine.yaml").write_text(yaml.safe_dump(small))
     (folder / "mine.yaml").write_text(as_yaml(read_config(folder / "mine.yaml")))
 
@@ -157,7 +158,7 @@ def _plan_and_run(day: Day) -> None:
     planned = day.of("plan mine.yaml --set encoder.num_layers=2")
     rows = {line.split()[0]: line.split()[1] for line in planned.splitlines() if line.strip()}
     assert rows["detect"] == "no"
-    assert rows["pretrain"] == rows["vqa_train"] == "yes"
+    assert rows["vqa_train"] == "yes"
     assert "num_layers" in planned
     assert "1 -> 2" in planned
 
