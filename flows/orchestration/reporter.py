@@ -245,8 +245,9 @@ class Reporter:
                 return list(artifacts.of_step(self._execution, step))
             link = report_link(self._execution.run)
             return list(artifacts.of_run(self._execution, link))
-        except Exception:
-            logging.getLogger(__name__).exception("an artifact was left out")
+        except Exception as error:
+            message = f"nothing to look at of {step or 'the run'}: {said(error, 120)}"
+            self._execution.tell(StepEvent(step=PREFECT, kind="warning", message=message))
             return []
 
     def _create(self, client: SyncPrefectClient, made: Artifact, task_run: UUID | None) -> UUID:
