@@ -97,7 +97,8 @@ def main(folder: Path) -> int:
         page = f"http://127.0.0.1:{trial.ports['server']}/reports/miniature"
         shown = status_of(page, login=trial.secrets["OSCAR_FLOW_AUTH"])
         trial.tried("server: shows the run's report", shown == 200, page)
-        changed = [str(path) for path in trial.app.rglob("*") if path.lstat().st_mtime > before]
+        program = (path for path in trial.app.rglob("*") if ".git" not in path.parts)
+        changed = [str(path) for path in program if path.lstat().st_mtime > before]
         trial.tried("nothing was written beside /work", not changed, ", ".join(changed[:3]))
     tell = [path for path in trial.work.rglob("*") if path.is_file() and holds(path, trial.secrets)]
     trial.tried("no file of /work holds a secret", not tell, ", ".join(map(str, tell[:3])))
