@@ -28,6 +28,7 @@ from flows.process import GRACE_SECONDS, boot_id, start_ticks
 from storage.artifacts import atomic_write_json
 
 RUNNING = "running"
+RETRYING = "retrying"
 DONE = "done"
 FAILED = "failed"
 STOPPED = "stopped"
@@ -37,7 +38,7 @@ STOPPED = "stopped"
 class StepState:
     """What is known of the latest attempt at a step.
 
-    state:           running, done, failed or stopped
+    state:           running, retrying (soon, nothing works now), done, failed or stopped
     pid, start_ticks, boot_id, host: the child; together they tell whether it still lives
     family:          word by which all that descends from the child is found (`flows.family`)
     started_at:      of this start's first attempt; began: of the latest
@@ -191,6 +192,9 @@ def end_orphans(run: RunFolder) -> None:
     nothing.
     """
     for state in run.states():
+        message = "the process that ran it is gone"
+        if state.state == RETRYING:
+            run.write_state(replace(state, state=STOPPED, message=message))
         if state.state != RUNNING:
             continue
         if state.host == socket.gethostname() and state.boot_id == boot_id():
@@ -199,7 +203,6 @@ def end_orphans(run: RunFolder) -> None:
                 group=state.pid if state.is_alive else None,
                 grace_seconds=GRACE_SECONDS,
             )
-        message = "the process that ran it is gone"
         add_attempt(run, replace(state.as_attempt(), message=message))
         run.write_state(replace(state, state=STOPPED, message=message))
 

@@ -29,7 +29,7 @@ from flows.identity import IDENTITY, PreparedStep, stage_module
 from flows.launch import child_command
 from flows.process import Cut, Ended, run_child
 from flows.progress import ProgressReport, clock
-from flows.run_folder import DONE, FAILED, RunFolder
+from flows.run_folder import DONE, FAILED, RETRYING, RunFolder
 from flows.run_folder import STOPPED as STATE_STOPPED
 from flows.scale import LOCAL, Scale
 from flows.step_record import StepRecord
@@ -328,6 +328,7 @@ class _Tries:
         """Wait longer each time; the jitter keeps parallel branches from retrying together."""
         delay = self._work.effort.delay(self._failures)
         text = f"{failure.message}; again{how} in {clock(delay)}"
+        self._record.finish(RETRYING, text)
         self._tell("retry", text)
         self._record.write_log("WARNING", text)
         if self._work.stop.wait(delay):

@@ -114,7 +114,7 @@ class StepRecord:
         add_attempt(self._run, attempt)
 
     def finish(self, state: str, message: str) -> None:
-        """The step is over, for now or for good."""
+        """No child works on the step, for now or for good."""
         self._update(state, message, self.seconds_before)
 
     def read(self, message: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.attempts import read_attempts
-from flows.family import VARIABLE, end_family, members, new_mark
+from flows.family import VARIABLE, end_family, members, new_mark, stat_fields
 from flows.limits import StageLimits
 from flows.run_folder import RunFolder, locked
 from tests.builders_flows import (
@@ -38,7 +38,7 @@ def test_a_stopped_child_is_killed_with_its_descendants_and_tried_again(tmp_path
     )
     started = time.monotonic()
     assert execution.run_step("one").state == "done"
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert [each.outcome for each in read_attempts(execution.run)] == ["hung", "done"]
     assert "hung: no sign of life for" in watched.messages("retry")[0]
     assert not any(is_alive(pid) for pid in pids_of(execution.prepared["one"].folder))
@@ -69,13 +69,15 @@ def frozen_run(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         cwd=ROOT,
         start_new_session=True,
     )
-    until(lambda: any(tmp_path.glob("second-*/pids")))
-    child, _ = pids_of(next(tmp_path.glob("second-*")))
-    until(lambda: Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "T")
-    yield run
-    if run.poll() is None:
-        os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+    try:
+        until(lambda: any(tmp_path.glob("second-*/pids")), seconds=60)
+        child, _ = pids_of(next(tmp_path.glob("second-*")))
+        until(lambda: stat_fields(child)[0] == "T")
+        yield run
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
 
 
 def test_a_stopped_child_does_not_outlive_a_killed_parent(
@@ -158,7 +160,7 @@ def guards_of(parent: int) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            owner = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            owner = int(stat_fields(int(entry.name))[1])
         except OSError:
             continue
         if owner == parent and any(word.endswith(b"guard.py") for word in words):

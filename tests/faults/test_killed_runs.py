@@ -27,11 +27,13 @@ def start(folder: Path, seconds: float) -> "subprocess.Popen[str]":
 def slow_run(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A run whose second step has counted to a few."""
     run = start(tmp_path, 30.0)
-    until(lambda: _counted(tmp_path) >= 3)
-    yield run
-    if run.poll() is None:
-        os.killpg(run.pid, signal.SIGKILL)
-    run.communicate()
+    try:
+        until(lambda: _counted(tmp_path) >= 3, seconds=60)
+        yield run
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
 
 
 def test_a_child_does_not_outlive_a_killed_parent(
@@ -47,7 +49,7 @@ def test_a_child_does_not_outlive_a_killed_parent(
 def test_sigterm_ends_parent_and_child(slow_run: "subprocess.Popen[str]", tmp_path: Path) -> None:
     child = _state(tmp_path, "second")["pid"]
     slow_run.terminate()
-    assert slow_run.wait(timeout=15) == 143
+    assert slow_run.wait(timeout=60) == 143
     assert not is_alive(child)
     assert _state(tmp_path, "second")["state"] == "stopped"
 

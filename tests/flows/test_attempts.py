@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.attempts import Attempt, add_attempt, attempts_at, read_attempts
 from flows.process import boot_id
-from flows.run_folder import RUNNING, RunFolder, StepState, locked
+from flows.run_folder import RETRYING, RUNNING, RunFolder, StepState, locked
 from tests.builders_flows import make_execution, make_step, python_environment
 
 FIRST = Attempt(
@@ -53,6 +53,7 @@ def test_an_attempt_whose_parent_died_is_written_by_the_next_start(tmp_path: Pat
     )  # fmt: skip
     (tmp_path / "state").mkdir()
     run.write_state(state)
+    run.write_state(replace(state, step="two", state=RETRYING))  # its attempt is written already
     with locked(run):
         pass
     with locked(run):
@@ -60,3 +61,4 @@ def test_an_attempt_whose_parent_died_is_written_by_the_next_start(tmp_path: Pat
     (found,) = read_attempts(run)
     assert (found.number, found.outcome, found.status) == (3, "parent gone", None)
     assert (found.seconds, found.halvings) == (5.5, 1)
+    assert {each.state for each in run.states()} == {"stopped"}

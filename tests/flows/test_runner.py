@@ -63,6 +63,20 @@ def test_a_temporary_failure_is_tried_again(tmp_path: Path) -> None:
     assert (execution.prepared["one"].folder / "attempts").read_text() == "3"
 
 
+def test_between_two_tries_the_state_says_so(tmp_path: Path) -> None:
+    states = []
+
+    def tell(event: StepEvent) -> None:
+        if event.kind == "retry":
+            states.append(execution.run.read_state("one"))
+
+    execution = make_execution(tmp_path, [make_step("one", action="full")], tell=tell)
+    execution.run_step("one")
+    (state,) = states
+    assert state is not None
+    assert (state.state, state.message[-12:]) == ("retrying", "again in 0 s")
+
+
 def test_a_failure_that_stays_ends_in_one_line(tmp_path: Path) -> None:
     execution = make_execution(tmp_path, [make_step("one", action="full", times=9)])
     with pytest.raises(StageFailedError, match=r"^one: .*no space left to write .*make room") as it:
