@@ -24,6 +24,7 @@ from typing import Any
 from flows import child_scale
 from flows.errors import ExitStatus, exit_status, one_line
 from flows.identity import stage_module
+from flows.intact import check_inputs
 from flows.process import GRACE_SECONDS
 from flows.progress import SILENT, Progress, ProgressReport
 from flows.ranks import exits_folder, is_writer, rank, watch_launcher, world, write_exit
@@ -142,7 +143,9 @@ def run_request(request: Request) -> None:
     child_scale.set_scale(scale)
     folder = Path(request.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = module.Inputs(**{name: _paths(place) for name, place in request.inputs.items()})
+    taken = {name: _paths(place) for name, place in request.inputs.items()}
+    check_inputs(taken)
+    inputs = module.Inputs(**taken)
     outputs = module.Outputs(**{name: Path(place) for name, place in request.outputs.items()})
     progress = Progress(tell) if is_writer() else SILENT
     started = time.monotonic()

@@ -53,8 +53,9 @@ class _Server:
         end = time.monotonic() + PATIENCE_SECONDS
         found: list[str] = []
         while found != expected and time.monotonic() < end:
-            runs = ask(self.address, "flow_runs", {"sort": "START_TIME_ASC"})
-            found = [str(each["state_type"]) for each in runs]
+            with suppress(OSError):  # busy, or not back yet
+                runs = ask(self.address, "flow_runs", {"sort": "START_TIME_ASC"})
+                found = [str(each["state_type"]) for each in runs]
             time.sleep(0.5)
         return found
 
