@@ -127,7 +127,7 @@ def training_elsewhere(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], 
     )
     workers: list[int] = []
     try:
-        until(lambda: bool(list(folder.glob("train-*/step"))), seconds=120)
+        until(lambda: bool(list(folder.glob("train-*/step"))), seconds=200)
         pids = [path.read_text().split() for path in sorted(place(folder).glob("pids/*"))]
         workers = [int(own) for own, _ in pids]
         (agent,) = {int(above) for _, above in pids}
@@ -149,14 +149,14 @@ def test_no_process_outlives_the_parent(tmp_path: Path, is_one_stopped: bool) ->
             os.kill(workers[1], signal.SIGSTOP)
         parent.kill()
         parent.wait()
-        until(lambda: not any(map(is_alive, [agent, *workers])), seconds=20)
+        until(lambda: not any(map(is_alive, [agent, *workers])), seconds=40)
 
 
 @pytest.mark.slow
 def test_workers_do_not_outlive_torchruns_agent(tmp_path: Path) -> None:
     with training_elsewhere(tmp_path) as (parent, agent, workers):
         os.kill(agent, signal.SIGKILL)
-        until(lambda: not any(map(is_alive, workers)), seconds=20)
+        until(lambda: not any(map(is_alive, workers)), seconds=40)
         until(lambda: len(list(place(tmp_path).glob("pids/*"))) == 2)
         assert parent.poll() is None  # it tries again
 
