@@ -195,6 +195,8 @@ def _listing_problem(
         image_id.encode("utf-8")
     except UnicodeEncodeError:
         return "name-not-utf8", f"{path}: the file name is not UTF-8; rename it"
+    if _UNPRINTABLE.search(image_id):
+        return "name-unprintable", f"{path!r}: control characters in the name; rename it"
     if image_id in sources:
         first = sources[image_id].path.name
         return "duplicate-id", f"{path}: same id {image_id!r} as {first}; rename one of them"
