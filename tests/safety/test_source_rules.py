@@ -25,7 +25,7 @@ NODES = {"Node", "MappingNode", "SequenceNode", "CollectionNode"}
 SAFE_YAML = {"safe_load", "safe_dump", "compose", "SafeLoader", "YAMLError"}
 NETWORK = {"urllib", "requests", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
 MAY_CHECK = {("zipfile", "detector/training/checkpoint.py")}
-"""A checkpoint of PyTorch's is a ZIP file, whose checksums are compared; nothing comes out of it."""
+"""PyTorch's checkpoint is a ZIP file; its checksums are compared, nothing comes out of it."""
 MAY_ASK = {"flows/orchestration"}
 """Where Prefect's server is asked."""
 
