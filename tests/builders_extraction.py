@@ -130,5 +130,13 @@ def finish(child: "subprocess.Popen[str]") -> str:
     except BaseException:
         os.killpg(child.pid, signal.SIGKILL)
         raise
+    close(child)
     assert child.returncode == 0, printed
     return printed
+
+
+def close(child: "subprocess.Popen[str]") -> None:
+    """Close the pipes of a child that has ended."""
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -16,7 +16,7 @@ from tests.processes import descendants, survivors
 
 RAY = Scale(engine="ray", workers=2)
 TORCHRUN = Scale(engine="torchrun", workers=2)
-NUM_PHOTOS = 160
+NUM_PHOTOS = 60
 
 
 @pytest.fixture(scope="module")
