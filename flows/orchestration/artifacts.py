@@ -12,6 +12,7 @@ from pathlib import Path
 from flows.history import previous_metrics
 from flows.orchestration.artifact import Artifact, key_of
 from flows.orchestration.pictures import draw_losses, seen_photos, small_photo
+from flows.orchestration.plain_text import plain
 from flows.photos import read_photos
 from flows.report.finished import FinishedStep, finished_steps
 from flows.report.gallery import gallery
@@ -111,7 +112,7 @@ def _seen(execution: Execution) -> Iterator[Artifact]:
     if not _is_small(execution):
         return
     photos = [
-        f"![{source.image_id}]({url})\n\n`{source.image_id}`"
+        f"![{plain(source.image_id)}]({url})\n\n{plain(source.image_id)}"
         for source, url in seen_photos(_stored(execution), _sources(execution), NUM_PHOTOS)
     ]
     if photos:
@@ -130,9 +131,9 @@ def _captions(execution: Execution, step: str) -> Iterator[Artifact]:
     predicted = FinishedStep(step, execution.prepared[step].folder)
     sources = {source.image_id: source for source in _sources(execution)}
     photos = [
-        f"![{image_id}]({small_photo(sources[image_id])})\n\n"
-        f"- the model: {''.join(part.text for part in entry.caption)}\n"
-        f"- people: {entry.references[0] if entry.references else 'nothing'}"
+        f"![{plain(image_id)}]({small_photo(sources[image_id])})\n\n"
+        f"- the model: {plain(''.join(part.text for part in entry.caption))}\n"
+        f"- people: {plain(entry.references[0]) if entry.references else 'nothing'}"
         for entry in gallery(_stored(execution), predicted, _language(execution, step), NUM_PHOTOS)
         for image_id in [entry.picture.image_id]
         if entry.caption and entry.picture.url
