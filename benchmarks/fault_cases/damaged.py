@@ -263,7 +263,7 @@ def state_scribbled(ground: Ground) -> Iterator[Row]:
     paths = [
         path
         for folder in ("state", "attempts", "logs", "history")
-        for path in trial.out.glob(f"{folder}/*")
+        for path in trial.out.glob(f"{folder}/**/*")
         if path.is_file()
     ]
     for path in paths:

@@ -131,10 +131,10 @@ class Ground:
             if step == before:
                 break
             shutil.copytree(run.out / name, out / name)
-        digests = run.out / "state"
         (out / "state").mkdir(exist_ok=True)
-        for book in digests.glob("outside*"):
-            shutil.copyfile(book, out / "state" / book.name)
+        for known in run.out.glob("state/outside*"):  # digests, so that nothing is read again
+            copy = shutil.copytree if known.is_dir() else shutil.copyfile
+            copy(known, out / "state" / known.name)
 
 
 def unnamed_photo(folder: Path, number: int) -> Path:
