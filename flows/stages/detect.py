@@ -111,6 +111,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     if is_writer():
         lines = fellows.collect(len(work.slices), tell)
         reports = [arrived(work, ShardReport.from_json(line)) for line in lines]
+        tell()
         finish(work, reports)
         fellows.wait_for_writers(scale.nodes)
     if rank() == 0:
