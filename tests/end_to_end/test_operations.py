@@ -18,7 +18,7 @@ from tests.builders_flows import PYTHON, ROOT, until
 from tests.end_to_end.miniature import SIZES
 from tests.prefect_server import answers, plain_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(1500)]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PORT = 4200
 READY = {"server": "pages", "deploy": "serving"}
@@ -63,7 +63,7 @@ class Day:
             env=self._environment(),
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=900,
         )
         self.said[line] = ended.stdout + ended.stderr
         assert ended.returncode == 0, f"{line}\n{self.said[line]}"
@@ -156,7 +156,8 @@ def _versions(day: Day) -> None:
 
 def _plan_and_run(day: Day) -> None:
     planned = day.of("plan mine.yaml --set encoder.num_layers=2")
-    rows = {line.split()[0]: line.split()[1] for line in planned.splitlines() if line.strip()}
+    words = [line.split() for line in planned.splitlines()]
+    rows = {each[0]: each[1] for each in words if len(each) > 1}
     assert rows["detect"] == "no"
     assert rows["vqa_train"] == "yes"
     assert "num_layers" in planned
