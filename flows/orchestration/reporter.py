@@ -75,6 +75,7 @@ class Reporter:
         self._thread = threading.Thread(target=self._work, name="reporter", daemon=True)
 
     def __enter__(self) -> "Reporter":
+        logging.raiseExceptions = False  # Prefect's handler would print every line that is lost
         self._thread.start()
         return self
 
@@ -156,7 +157,6 @@ class Reporter:
         message = "its server answers again"
         if error is not None:
             message = f"its server does not answer ({said(error, 120)}); the run goes on"
-            logging.raiseExceptions = False  # Prefect's log handler would print each lost line
         else:
             send_again(self._flow_run)
         self._execution.tell(StepEvent(step=PREFECT, kind="warning", message=message))
