@@ -1,9 +1,9 @@
 """Takes the pictures of Prefect's pages that the documentation shows: python docs/screenshots.py.
 
-A small run three times in one folder, watched by `oscar-flow server --db` on a PostgreSQL of its
-own: first whole; then with another setting and a time limit that one training does not keep; then
+The demo three times in one folder, watched by `oscar-flow server --db` on a PostgreSQL of its own:
+first whole; then with another setting and a time limit that one training does not keep; then
 without the limit, which goes on where that stopped. Needs the extra `docs`, Chromium and
-PostgreSQL; about ten minutes.
+PostgreSQL; about twelve minutes.
 """
 
 import argparse
@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.builders_flows import PYTHON  # noqa: E402  # the line above makes it findable
-from tests.end_to_end.miniature import SIZES  # noqa: E402
 from tests.postgres import postgres  # noqa: E402
 from tests.prefect_server import ask, plain_environment, serving  # noqa: E402
 
@@ -39,13 +38,8 @@ SIZE = (1280, 800)
 PAINT_SECONDS = 25.0
 """The run graph is drawn late, and only in real time: 9 s on a quiet machine."""
 COLOURS = 200
-LONGER = """
-pretrain: {training: {steps: 90}}
-tasks:
-  captioning: {training: {steps: 60}}
-"""
-CHANGED = ("--set", "tasks.captioning.training.steps=90")
-LIMITED = ("--set", "limits.train.seconds=1.0")
+CHANGED = ("--set", "tasks.captioning.training.steps=330")
+LIMITED = ("--set", "limits.train.seconds=10.0")
 
 
 def main() -> int:
@@ -70,16 +64,12 @@ def make_runs(runs: Path, server: str) -> None:
     Raises:
         RuntimeError: A start ended otherwise than it should.
     """
-    small = runs / "small.yaml"
-    small.write_text(SIZES)
-    config = runs / "example.yaml"
-    config.write_text(f"base: {small}\n{LONGER}")
     for arguments, status in (((), 0), ((*CHANGED, *LIMITED), 2), (CHANGED, 0)):
-        command = [PYTHON, "-W", "ignore", "-m", "flows", "run", str(config)]
+        command = [PYTHON, "-W", "ignore", "-m", "flows", "run", "demo.yaml"]
         ended = subprocess.run(
             [*command, "--out", str(runs / "demo"), *arguments],
             cwd=ROOT,
-            env=plain_environment(PREFECT_API_URL=server, OMP_NUM_THREADS="1"),
+            env=plain_environment(PREFECT_API_URL=server),
         )
         if ended.returncode != status:
             raise RuntimeError(f"{' '.join(arguments)}: exit status {ended.returncode}")

@@ -75,9 +75,10 @@ def of_run(execution: Execution, link: str) -> Iterator[Artifact]:
 
 
 def metric_rows(metrics: Mapping[str, float], before: Mapping[str, float]) -> list[dict[str, str]]:
-    """One row a metric; a metric that only one of the two runs has keeps its row."""
+    """One row a metric, controls last; one that only one of the two runs has keeps its row."""
     rows = []
-    for name in [*metrics, *(each for each in before if each not in metrics)]:
+    names = [*metrics, *(each for each in before if each not in metrics)]
+    for name in sorted(names, key=lambda each: each.endswith("_shuffled")):
         now, then = metrics.get(name), before.get(name)
         change = f"{now - then:+.4f}" if now is not None and then is not None else ""
         rows.append(
