@@ -97,6 +97,8 @@ _PASSING = {
 }
 """What a disk, a file server or a busy machine may answer now and not a minute later."""
 
+_FULL_WORDS = re.compile(r"PytorchStreamWriter failed writing|inline_container\.cc.*unexpected pos")
+"""What torch.save says where it could not write."""
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR}
 
 _MEMORY_NAMES = {"MemoryError", "OutOfMemoryError", "ArrowMemoryError"}
@@ -149,7 +151,7 @@ def exit_status(error: BaseException) -> ExitStatus:
 
     if is_out_of_memory(error):
         return ExitStatus.OUT_OF_MEMORY
-    if any(isinstance(each, OSError) and each.errno in _FULL for each in _causes(error)):
+    if any(_is_full(each) for each in _causes(error)):
         return ExitStatus.TRY_AGAIN
     if _names(error) & _STOPPED_NAMES:
         return ExitStatus.CANCELLED
@@ -185,11 +187,12 @@ def one_line(error: BaseException, folder: Path | None = None) -> str:
         error: what a stage raised.
         folder: where the stage writes, named when the disk is full.
     """
-    if isinstance(error, OSError) and error.errno in _FULL:
-        place = error.filename or folder or "the run folder"
+    if _is_full(error):
+        place = getattr(error, "filename", None) or folder or "the run folder"
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
         return (
-            f"{place}: no space left to write ({error.strerror}); make room and run the same "
-            "command again, finished work is kept"
+            f"{place}: no space left to write ({said}); make room and run the same command again, "
+            "finished work is kept"
         )
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror or type(error).__name__}"
@@ -200,6 +203,16 @@ def one_line(error: BaseException, folder: Path | None = None) -> str:
     if isinstance(error, user_errors()):
         return text
     return f"{type(error).__name__}: {text}"[:500]
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether there is no room to write; safetensors and torch have no error number for it."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    if "SafetensorError" in _names(error):
+        number = re.search(r"os error (\d+)", str(error))
+        return number is not None and int(number[1]) in _FULL
+    return _is_said(_FULL_WORDS, error)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -95,9 +95,18 @@ def _in_finished(
 
 
 def _in_unfinished(
-    ground: Ground, name: str, step: str, at: int, pattern: str, damage: Damage
+    ground: Ground,
+    name: str,
+    step: str,
+    at: int,
+    pattern: str,
+    damage: Damage,
+    told: str = "",
 ) -> Iterator[Row]:
-    """Everything is killed in the middle of a step, then what it left is damaged."""
+    """Everything is killed in the middle of a step, then what it left is damaged.
+
+    With `told` the step's files may differ afterwards, if its log says why in these words.
+    """
     trial = ground.fresh(name, before=step)
     trial.hold(step, at)
     started = trial.start()
@@ -112,12 +121,14 @@ def _in_unfinished(
     if ended.status != 0 and path.name in ended.line and "delete it" in ended.line:
         path.unlink()
         happened += f"; deleted as told, and again: {trial.run()}"
+    logs = "".join(log.read_text() for log in trial.out.glob(f"logs/{step}-*.jsonl"))
     yield trial.row(
         name,
         done=f"everything killed in {step}, then {damage.__name__}: {pattern}",
         proof=proof,
-        happened=happened,
+        happened=f"{happened}; its log: {told}" if told and told in logs else happened,
         before=before,
+        may_differ=(step,) if told and told in logs else (),
     )
 
 
@@ -228,7 +239,15 @@ def detector_checkpoint_flipped(ground: Ground) -> Iterator[Row]:
 
 def losses_cut(ground: Ground) -> Iterator[Row]:
     """The history of losses lost its end while the checkpoint is whole."""
-    yield from _in_unfinished(ground, "loss history cut", TRAIN, 4, "losses.jsonl", cut)
+    yield from _in_unfinished(
+        ground,
+        "loss history cut",
+        TRAIN,
+        4,
+        "losses.jsonl",
+        cut,
+        told="the losses of",  # what was cut off is gone, and the step says so
+    )
 
 
 def leftovers(ground: Ground) -> Iterator[Row]:

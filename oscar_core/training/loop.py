@@ -1,6 +1,5 @@
 """The one training loop, for every task."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,12 +14,12 @@ from oscar_core.errors import TrainingError, TrainingStoppedError
 from oscar_core.task import Knowledge, Phase, Task
 from oscar_core.training.checkpoints import Place, load_checkpoint, save_checkpoint
 from oscar_core.training.config import TrainingConfig
+from oscar_core.training.loss_log import LossLog
 from oscar_core.training.optimiser import PublishedAdamW, build_optimiser
 from oscar_core.training.order import Drawn, Order
 from oscar_core.training.schedule import rate_factor
 from oscar_core.training.seeds import example_generator, seed_dropout
 from oscar_core.training.together import Together, merged
-from storage.artifacts import atomic_write_text
 
 _PROBE_SEED = 0x9E3779B9
 
@@ -68,32 +67,6 @@ class Lesson:
     examples: Sequence[Any]
     phases: tuple[Phase, ...]
     identity: str
-
-
-class LossLog:
-    """`losses.jsonl`: one object an update; a resumed training drops what it will do again."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: list[dict[str, Any]] = []
-
-    def keep_until(self, step: int) -> None:
-        """Read what is there and forget the updates after `step`."""
-        lines = []
-        if self._path.exists():
-            # a killed process may leave half a line at the end
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [json.loads(line) for line in lines if line.endswith("\n")]
-        self.rows = [row for row in whole if row["step"] <= step]
-        atomic_write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
-
-    def add(self, report: StepReport) -> None:
-        """Append an update."""
-        losses = {name: round(value, 5) for name, value in report.losses.items()}
-        row = {"step": report.step, "phase": report.phase} | losses
-        self.rows.append(row)
-        with open(self._path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
 
 
 def train(
@@ -148,10 +121,11 @@ def train(
         is_stopped = at.step < num_steps and any(each["stops"] for each in told)
         if together.writes:
             report = StepReport(step=at.step, num_steps=num_steps, phase=phase.name, losses=values)
-            log.add(report)
+            log.add(report.step, report.phase, report.losses)
             on_step(report)
             is_due = training.checkpoint_every and at.step % training.checkpoint_every == 0
             if is_stopped or (is_due and at.step < num_steps):
+                log.sync()
                 save_checkpoint(checkpoints, model, optimiser, at)
         if is_stopped:
             raise TrainingStoppedError(f"stopped after update {at.step} of {num_steps}")

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from flows.child import smaller_config
 from flows.errors import ConfigError, ExitStatus, exit_status, one_line
@@ -33,6 +37,38 @@ def too_much_for_numpy() -> MemoryError:
     with pytest.raises(MemoryError) as caught:
         np.zeros(1 << 60, dtype=np.uint8)
     return caught.value
+
+
+def no_room_for_torch() -> RuntimeError:
+    """torch.save closes its archive when the writing has failed already, which fails again."""
+    with (
+        pytest.raises((RuntimeError, OSError)) as caught,
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        torch.save({"weights": torch.zeros(1_000_000)}, full)
+    return caught.value
+
+
+def no_room_for_safetensors() -> Exception:
+    """A file of one's own with a limit to its size, in a process of its own."""
+    code = (
+        "import resource, signal, torch, safetensors.torch as s\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import tempfile, os\n"
+        "folder = tempfile.mkdtemp()\n"
+        "try: s.save_file({'w': torch.zeros(100_000)}, folder + '/w')\n"
+        "except Exception as error: print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return SafetensorError(ended.stdout.strip())
+
+
+@pytest.mark.parametrize("make", [no_room_for_torch, no_room_for_safetensors])
+def test_a_disk_that_is_full_for_a_library_is_tried_again(make: Callable[[], Exception]) -> None:
+    error = make()
+    assert exit_status(error) == ExitStatus.TRY_AGAIN, error
+    assert "no space left to write" in one_line(error)
 
 
 @pytest.mark.parametrize(
