@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flows.child import Request
+from flows.child import Request, smaller_config
 from flows.identity import PreparedStep, config_as_json
 from flows.scale import Scale, engine_of
 
@@ -57,9 +57,10 @@ def child_environment(threads: int, own: Mapping[str, str] | None = None) -> dic
     }
 
 
-def can_shrink(module: ModuleType) -> bool:
-    """Whether the stage can do the same work with less memory (`flows.child.smaller_config`)."""
-    return hasattr(module, "shrunk") or bool(getattr(module, "SHRINKABLE", ()))
+def can_shrink(module: ModuleType, config: Any, halvings: int = 0) -> bool:
+    """Whether one halving more lets the stage do the same work with less memory."""
+    smaller = smaller_config(module, config, halvings + 1)
+    return bool(smaller != smaller_config(module, config, halvings))
 
 
 def num_devices(module: ModuleType, scale: Scale) -> int:

@@ -154,8 +154,7 @@ class _Tries:
         self._name = work.prepared.step.name
         self._furthest = Furthest()
         self._record = StepRecord(work.prepared, work.run, self._tell_log)
-        self._can_shrink = can_shrink(stage_module(work.prepared.step.stage))
-        self._halvings = self._record.halvings() if self._can_shrink else 0
+        self._halvings = self._record.halvings() if self._can_shrink(0) else 0
         self._failures = 0
         self._times_killed = 0
 
@@ -178,9 +177,13 @@ class _Tries:
             self._times_killed += failure.outcome == attempts.KILLED
             if failure.is_final or self._failures > self._retries():
                 raise self._failed(failure)
-            is_smaller = failure.for_memory and self._can_shrink
+            is_smaller = failure.for_memory and self._can_shrink(self._halvings)
             self._halvings += is_smaller
             self._wait(failure, " with half the batch" if is_smaller else "")
+
+    def _can_shrink(self, halvings: int) -> bool:
+        step = self._prepared.step
+        return can_shrink(stage_module(step.stage), step.config, halvings)
 
     def _try(self) -> Failure | None:
         """One child; None where it did its work.

@@ -135,7 +135,12 @@ def train_task(
 
 
 def predict_task(
-    *, model: Path, library: Library, split: str, on_batch: Callable[[int, int], None]
+    *,
+    model: Path,
+    library: Library,
+    split: str,
+    on_batch: Callable[[int, int], None],
+    parts: int = 1,
 ) -> list[Any]:
     """Predict every example of a split with a stored model.
 
@@ -144,6 +149,8 @@ def predict_task(
         library: Controls come as a library with swapped images.
         split: Of the annotations.
         on_batch: Told (done, total) examples.
+        parts: Into how many the task's batches are cut, to need less memory for the same
+            predictions; an example is never cut.
 
     Returns:
         The task's `Prediction` records, in the order of its examples.
@@ -157,8 +164,9 @@ def predict_task(
     task, built = load_task(stored.task), stored.build().to(device)
     examples = task.examples(stored.config, library, split)
     predictions: list[Any] = []
-    for start in range(0, len(examples), task.predict_batch_size):
-        chosen = examples[start : start + task.predict_batch_size]
+    batch_size = max(1, task.predict_batch_size // parts)
+    for start in range(0, len(examples), batch_size):
+        chosen = examples[start : start + batch_size]
         batch = task.collate(stored.config, stored.knowledge, chosen, None).to(device)
         with torch.inference_mode():
             predictions += task.predict(stored.config, stored.knowledge, built, batch)

@@ -22,6 +22,7 @@ from detector.training.losses import (
     objectness_loss,
     proposal_box_loss,
 )
+from detector.training.parts import in_parts
 from detector.training.sampling import sample_balanced
 from detector.training.targets import (
     POSITIVE,
@@ -76,6 +77,7 @@ def detection_outcome(
     truths: Sequence[Truth],
     training: DetectorTraining,
     generator_of: GeneratorOf,
+    parts: int = 1,
 ) -> Outcome:
     """The five losses of a batch.
 
@@ -86,6 +88,7 @@ def detection_outcome(
         truths: What each image shows.
         training: Thresholds, sample sizes, weights.
         generator_of: Source of the samples.
+        parts: In which regions get their features (`detector.training.parts`).
 
     Source: `specs/detector.md` 13.
     """
@@ -115,7 +118,10 @@ def detection_outcome(
             )
             for image, (found, truth) in enumerate(zip(proposals, truths, strict=True))
         )
-    features = model.region_features(c4, [sample.boxes for sample in samples])
+    boxes = [sample.boxes for sample in samples]
+    features = in_parts(
+        lambda place: model.region_features(c4[place], boxes[place]), len(boxes), parts
+    )
     class_ids = torch.cat([sample.class_ids for sample in samples])
     class_logits, box_deltas = model.box_head(features)
     positive = torch.nonzero(class_ids > 0).flatten()

@@ -30,6 +30,7 @@ from detector.training.checkpoint import (
 )
 from detector.training.config import DetectorTraining
 from detector.training.objective import detection_outcome
+from detector.training.parts import in_parts
 from detector.training.photos import TrainingPhotos
 from detector.training.sampling import generator_for
 from detector.training.schedule import (
@@ -95,6 +96,7 @@ def train_detector(
     on_photo: Callable[[int, int], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    parts: int = 1,
 ) -> TrainingSummary:
     """Train and write a detector; goes on from the checkpoint beside `losses`, if there is one.
 
@@ -111,13 +113,17 @@ def train_detector(
         on_photo: Told (done, total) while photos are read.
         on_step: Told of every step.
         should_stop: Asked after every step; True writes a checkpoint and ends.
+        parts: In which a batch goes through the network, to need less memory for the same losses
+            (`detector.training.parts`). A run may go on with another number of them.
 
     Raises:
         DetectorError: No photo to learn from, a loss that is no number, a checkpoint of another
-            run.
+            run, parts of a batch whose statistics are live.
         DetectorStoppedError: `should_stop` said so.
         CheckpointError: What `initialise` raises where its weights do not fit.
     """
+    if parts > 1 and config.norm == "batch":
+        raise DetectorError("live statistics are those of a whole batch: it cannot be in parts")
     config = config.with_labels(
         num_classes=len(label_map.class_names), num_attributes=len(label_map.attribute_names)
     )
@@ -134,7 +140,7 @@ def train_detector(
         initialise(model)
     model.to(memory_format=torch.channels_last)  # a step of the small trunk takes 0.6 to 0.8 of it
     hold_still(model, training)
-    phases = _phases(model, photos, training)
+    phases = _phases(model, photos, training, parts)
     losses.parent.mkdir(parents=True, exist_ok=True)
     has_weights = initialise is not None
     identity = _identity(config, training, photos, label_map, has_weights=has_weights)
@@ -237,10 +243,11 @@ class _WindowPhase:
     name = "windows"
 
     def __init__(
-        self, model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining
+        self, model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining, parts: int
     ) -> None:
         assert training.crop_warmup is not None
         self._model, self._photos, self._training = model, photos, training
+        self._parts = parts
         self._warmup = training.crop_warmup
         self._plan: WindowPlan | None = None
         self.num_steps = self._warmup.num_steps
@@ -258,6 +265,7 @@ class _WindowPhase:
             self._model,
             self._plan.cut(self._photos, step),
             self._warmup.attribute_loss_weight,
+            self._parts,
         )
         return {"classifier": classifier, "attribute": attribute}
 
@@ -266,9 +274,9 @@ class _DetectionPhase:
     name = "detection"
 
     def __init__(
-        self, model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining
+        self, model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining, parts: int
     ) -> None:
-        self._model, self._training = model, training
+        self._model, self._training, self._parts = model, training, parts
         self._batches = Batches(photos, model, training)
         self.num_steps = training.num_steps
 
@@ -281,27 +289,32 @@ class _DetectionPhase:
 
     def losses(self, step: int) -> dict[str, Tensor]:
         batch = self._batches.at(step)
-        c4 = batch.inputs.contiguous(memory_format=torch.channels_last)
-        for part in self._model.trunk.parts()[self._batches.first_part :]:
-            c4 = part(c4)
+        inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
         outcome = detection_outcome(
             self._model,
-            c4,
+            in_parts(lambda place: self._maps(inputs[place]), len(inputs), self._parts),
             batch.sizes,
             batch.truths,
             self._training,
             lambda purpose, image: generator_for(self._training.seed, purpose, step, image),
+            self._parts,
         )
         return outcome.losses.parts()
 
+    def _maps(self, inputs: Tensor) -> Tensor:
+        """What is left of the trunk: (B, C4, h, w)."""
+        for part in self._model.trunk.parts()[self._batches.first_part :]:
+            inputs = part(inputs)
+        return inputs
+
 
 def _phases(
-    model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining
+    model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining, parts: int
 ) -> list[_Phase]:
     phases: list[_Phase] = []
     if training.crop_warmup is not None and training.crop_warmup.num_steps > 0:
-        phases.append(_WindowPhase(model, photos, training))
-    phases.append(_DetectionPhase(model, photos, training))
+        phases.append(_WindowPhase(model, photos, training, parts))
+    phases.append(_DetectionPhase(model, photos, training, parts))
     return phases
 
 

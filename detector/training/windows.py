@@ -14,6 +14,7 @@ from detector.model import AttributeRCNN
 from detector.preprocess import normalise
 from detector.training.config import CropWarmup
 from detector.training.losses import attribute_loss, classifier_loss
+from detector.training.parts import in_parts
 from detector.training.photos import TrainingPhotos
 from detector.training.sampling import BatchPlan, generator_for
 from detector.training.targets import attribute_targets
@@ -92,11 +93,16 @@ def plan_windows(photos: TrainingPhotos, warmup: CropWarmup, seed: int) -> Windo
 
 
 def window_losses(
-    model: AttributeRCNN, windows: Windows, attribute_weight: float
+    model: AttributeRCNN, windows: Windows, attribute_weight: float, parts: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Class and attribute loss of the objects, pooled from their windows as detection does."""
-    c4 = model.trunk(windows.pixels.contiguous(memory_format=torch.channels_last))
-    features = model.region_features(c4, list(windows.boxes[:, None]))
+    pixels = windows.pixels.contiguous(memory_format=torch.channels_last)
+    boxes = list(windows.boxes[:, None])
+    features = in_parts(
+        lambda place: model.region_features(model.trunk(pixels[place]), boxes[place]),
+        len(boxes),
+        parts,
+    )
     class_logits = model.box_head.class_logits(features)
     attribute_logits = model.attribute_head(features, windows.class_ids)
     return (

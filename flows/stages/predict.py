@@ -4,7 +4,7 @@ Three times: with the right picture, with regions and tags of another one, and w
 another one beside the right tags. A score means something only above its controls.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,18 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutConfig(Config):
+    """The same predictions by smaller batches.
+
+    Only `shrunk` makes it, for one try: it is never configured, so no step is known by it.
+
+    parts: into which the task's batches are cut
+    """
+
+    parts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     model: Path
     regions: Path
@@ -52,6 +64,12 @@ class Summary:
     num_in: int
     num_out: int
     num_quarantined: int
+
+
+def shrunk(config: Config, halvings: int) -> Config:
+    """Half the examples at once each time."""
+    values = {each.name: getattr(config, each.name) for each in fields(Config)}
+    return CutConfig(**values, parts=2**halvings) if halvings else config
 
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
@@ -72,6 +90,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
                 library=with_control(library, control, config),
                 split=config.split,
                 on_batch=partial(_tell, progress, control or RIGHT),
+                parts=config.parts if isinstance(config, CutConfig) else 1,
             )
             write_predictions(path, predictions)
         num_out += len(rows(path))

@@ -1,7 +1,7 @@
 """Stage: photos and boxes -> a trained detector."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,18 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutConfig(Config):
+    """The same training with less memory.
+
+    Only `shrunk` makes it, for one try: it is never configured, so no step is known by it.
+
+    parts: in which a batch goes through the network
+    """
+
+    parts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     images: Path
     photos: Mapping[str, Path]
@@ -80,6 +92,18 @@ class Summary:
     num_quarantined: int
     num_objects: int
     num_steps: int
+
+
+def shrunk(config: Config, halvings: int) -> Config:
+    """Half the images at once each time, and the same batch.
+
+    The same settings where that cannot be: one image a step, or statistics of the whole batch.
+    """
+    parts = min(config.training.images_per_step, 2**halvings)
+    if parts == 1 or config.network().norm == "batch":
+        return config
+    values = {each.name: getattr(config, each.name) for each in fields(Config)}
+    return CutConfig(**values, parts=parts)
 
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
@@ -111,6 +135,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         on_photo=lambda done, total: progress.at(done, total, unit="photos"),
         on_step=tell,
         should_stop=should_stop,
+        parts=config.parts if isinstance(config, CutConfig) else 1,
     )
     write_quarantine(outputs.losses.parent / QUARANTINE_NAME, summary.quarantined)
     facts = {

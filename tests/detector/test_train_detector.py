@@ -34,6 +34,7 @@ TRAINING = DetectorTraining(
     checkpoint_every=2,
     crop_warmup=CropWarmup(num_steps=3, window_sizes=(32, 48), windows_per_step=(4, 2)),
 )
+IN_PARTS = replace(TRAINING, images_per_step=4, optimiser="sgd", learning_rate=1e-2)
 LIVE = {"norm": "batch", "pixel_std": (57.0, 57.0, 57.0)}
 
 
@@ -47,6 +48,7 @@ def train(
     *,
     stop_after: int = 0,
     ask_after: int = 0,
+    parts: int = 1,
     **changes: object,
 ) -> tuple[TrainingSummary, list[StepReport]]:
     """Train on seven pictures; the run lies in `folder`."""
@@ -68,6 +70,7 @@ def train(
         losses=folder / "losses.jsonl",
         on_step=on_step,
         should_stop=lambda: len(reports) == ask_after - 1,
+        parts=parts,
     )
     return summary, reports
 
@@ -123,6 +126,35 @@ def test_history_holds_each_step_once_with_its_phase(tmp_path: Path) -> None:
     assert rows[3].keys() - rows[0].keys() == {"objectness", "proposal_box", "box"}
     assert summary.num_steps == 8
     assert summary.last_losses["total"] == rows[-1]["total"] == reports[-1].losses["total"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes"),
+    [(2, {}), (3, {"frozen_stages": 2, "cache_trunk": True}), (4, {"frozen_stages": 1})],
+)
+def test_in_parts_it_learns_the_same(
+    tmp_path: Path, parts: int, changes: dict[str, object]
+) -> None:
+    training = replace(IN_PARTS, **changes)
+    _, whole = train(tmp_path / "whole", training, norm="frozen")
+    _, cut = train(tmp_path / "cut", training, norm="frozen", parts=parts)
+    for one, other in zip(whole, cut, strict=True):
+        assert one.losses == pytest.approx(other.losses, abs=2e-5)
+    before, after = weights_in(tmp_path / "whole"), weights_in(tmp_path / "cut")
+    for name, value in before.items():
+        assert value.allclose(after[name], atol=1e-5), name
+
+
+def test_a_run_in_parts_goes_on_from_the_checkpoint_of_a_whole_one(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        train(tmp_path / "run", IN_PARTS, norm="frozen", stop_after=4)
+    _, reports = train(tmp_path / "run", IN_PARTS, norm="frozen", parts=2)
+    assert reports[0].step == 5
+
+
+def test_live_statistics_need_the_whole_batch(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="live statistics"):
+        train(tmp_path / "run", parts=2)
 
 
 def test_a_longer_training_finds_blocks_and_their_colours(tmp_path: Path) -> None:

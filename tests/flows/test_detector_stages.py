@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import DetectorConfigError
+from detector.errors import DetectorConfigError, DetectorError
 from detector.training.config import DetectorTraining
+from flows.child_request import can_shrink
+from flows.identity import config_as_json
 from flows.photos import write_photos
 from flows.stages import detect, score_detector, train_detector
 from storage.annotation_shards import write_annotations
@@ -43,8 +45,14 @@ class Run:
         write_photos(folder, {"0": [*sources, *more]}, self.roots)
         write_annotations(folder / "annotations", Annotations(objects=(*objects, *unseen)))
 
-    def train(self, name: str = "training", **settings: object) -> train_detector.Summary:
-        config = train_detector.Config(preset="demo", overrides=TINY, training=TRAINING)
+    def train(
+        self,
+        name: str = "training",
+        config: train_detector.Config | None = None,
+        **settings: object,
+    ) -> train_detector.Summary:
+        usual = train_detector.Config(preset="demo", overrides=TINY, training=TRAINING)
+        config = config or usual
         place = self.folder / name
         return train_detector.run(
             replace(config, **settings),
@@ -116,6 +124,44 @@ def test_seeing_goes_on_after_the_last_whole_shard(tmp_path: Path) -> None:
     assert (again.num_in, again.num_out, again.num_quarantined) == (6, 5, 1)
     for name in [*shards, "manifest.json"]:
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+def test_less_memory_is_the_same_batch_in_parts() -> None:
+    still = {"norm": "frozen"}
+    config = train_detector.Config(
+        preset="demo", overrides=still, training=replace(TRAINING, images_per_step=6)
+    )
+    smaller = [train_detector.shrunk(config, times) for times in (1, 2, 3, 9)]
+    assert [getattr(each, "parts", 1) for each in smaller] == [2, 4, 6, 6]
+    assert all(each.training == config.training for each in smaller)
+    assert "parts" not in config_as_json(config)
+    assert can_shrink(train_detector, config, 2)
+    assert not can_shrink(train_detector, config, 3)
+
+
+def test_a_batch_that_cannot_be_cut_stays_as_it_is() -> None:
+    one = replace(TRAINING, images_per_step=1)
+    for config in (
+        train_detector.Config(preset="demo", training=TRAINING),  # live statistics
+        train_detector.Config(preset="lite0", training=one),
+    ):
+        assert train_detector.shrunk(config, 3) == config
+        assert not can_shrink(train_detector, config)
+
+
+def test_the_stage_trains_in_parts(tmp_path: Path) -> None:
+    run, still = Run(tmp_path), {**TINY, "norm": "frozen"}
+    run.train("whole", overrides=still)
+    config = train_detector.Config(preset="demo", overrides=still, training=TRAINING)
+    run.train("cut", config=train_detector.shrunk(config, 1))
+    whole, cut = (
+        [json.loads(line) for line in (tmp_path / name / "losses.jsonl").read_text().splitlines()]
+        for name in ("whole", "cut")
+    )
+    assert [row["total"] for row in cut] == pytest.approx([row["total"] for row in whole], rel=1e-4)
+    live = train_detector.CutConfig(preset="demo", overrides=TINY, training=TRAINING, parts=2)
+    with pytest.raises(DetectorError, match="live statistics"):  # so the parts do arrive
+        run.train("live", config=live)
 
 
 def test_training_that_was_done_but_not_marked_gives_the_same_detector(tmp_path: Path) -> None:

@@ -148,6 +148,14 @@ def test_a_stage_that_cannot_shrink_is_tried_again_as_it_was(
     assert "half" not in watched.messages("retry")[0]
 
 
+def test_a_batch_of_one_is_tried_again_as_it_was(tmp_path: Path) -> None:
+    watched = Watched()
+    step = make_step("one", action="memory", times=2, batch_size=2)
+    result = make_execution(tmp_path, [step], tell=watched).run_step("one")
+    assert result.summary["halvings"] == 1
+    assert ["half" in told for told in watched.messages("retry")] == [True, False]
+
+
 def test_the_next_start_begins_with_the_batch_that_sufficed(tmp_path: Path) -> None:
     step = make_step("one", action="memory", limits=StageLimits(retries=0))
     with pytest.raises(StageFailedError, match="one: out of memory") as caught:

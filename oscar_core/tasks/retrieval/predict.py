@@ -8,15 +8,16 @@ from oscar_core.tasks.retrieval.collate import Ranking
 from oscar_core.tasks.retrieval.records import Config, Prediction
 from oscar_core.tasks.retrieval.train import log_odds
 
-_PAIRS = 256
-"""Seen at once; what is held in memory does not grow with the candidates."""
+_PAIRS = 64
+"""Seen at once for each caption of the batch; memory does not grow with the candidates."""
 
 
 def predict(
     config: Config, knowledge: Knowledge, model: ClassifierModel, batch: Ranking
 ) -> list[Prediction]:
     """Scores of each caption with all candidates."""
-    odds = torch.cat([log_odds(model(part)).cpu() for part in batch.parts(_PAIRS)])
+    parts = batch.parts(_PAIRS * len(batch.examples))
+    odds = torch.cat([log_odds(model(part)).cpu() for part in parts])
     table = odds.view(len(batch.examples), -1).tolist()
     return [
         Prediction(

@@ -110,6 +110,19 @@ def test_many_tries_find_the_images_whose_captions_share_most_words() -> None:
         assert any(np.array_equal(other.numpy(), regions) for regions in nearest)
 
 
+@pytest.mark.parametrize("num_captions", [1, 2])
+def test_fewer_captions_are_fewer_pairs_at_once(num_captions: int) -> None:
+    library = make_library(num_test=70)
+    ranking = collate(CONFIG, KNOWLEDGE, examples(CONFIG, library, "test")[:num_captions], None)
+    sizes = TINY.for_input(vocabulary_size=len(KNOWLEDGE.tokenizer), region_feature_dim=12)
+    model = build_model(CONFIG, KNOWLEDGE, sizes).eval()
+    seen: list[int] = []
+    model.register_forward_hook(lambda _, given, told: seen.append(len(told)))
+    with torch.no_grad():
+        predict(CONFIG, KNOWLEDGE, model, ranking)
+    assert seen == [64 * num_captions, 6 * num_captions]
+
+
 @pytest.mark.parametrize("num_pairs", [1, 5, 256])
 def test_candidates_seen_a_few_at_a_time_get_the_same_scores(num_pairs: int) -> None:
     library = make_library(num_test=7)
