@@ -28,6 +28,7 @@ WEIGHTS, SETTINGS, VOCABULARY, ANSWERS = (
     "vocab.txt",
     "answers.json",
 )
+FILES = (WEIGHTS, SETTINGS, VOCABULARY, ANSWERS)
 _VERSION = 1
 _ANSWERING = "classifier."
 """Head with an output an answer (`oscar_core.models.ClassifierModel`)."""

@@ -1,6 +1,5 @@
 """Trains, predicts and scores any task: what the stages of the flow call."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from oscar_core.config import EncoderSettings, OscarConfig
 from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import WeightsError
 from oscar_core.model_folder import (
+    FILES,
     StoredModel,
     copy_weights,
     read_model,
@@ -32,14 +32,11 @@ from oscar_core.training.loop import Lesson, StepReport, TrainSummary, train
 from oscar_core.training.seeds import seed_weights
 from oscar_core.training.standardise import fold, measure_spread, standardise
 from oscar_core.training.together import Together, join
-from storage.artifacts import atomic_write_json
 from storage.library import Library
+from storage.trained import TRAINED, read_trained, write_trained
 
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints beside the model folder; gone when the training is done."""
-TRAINED = "trained.json"
-"""Beside the model folder: whose training it came out of, so that what was killed after the last
-update does not train again."""
 
 _ENCODER = "encoder."
 _LOG = logging.getLogger(__name__)
@@ -105,7 +102,7 @@ def train_task(
         identity=_identity(chosen.name, settings, training, sizes, knowledge, len(examples), start),
     )
     together = join()
-    summary = _finished(together, folder.parent / TRAINED, lesson.identity)
+    summary = _finished(together, folder, lesson.identity)
     if summary is None:
         summary = train(
             lesson,
@@ -127,9 +124,10 @@ def train_task(
                 knowledge=knowledge,
                 model=model,
             )
-            known = {"identity": lesson.identity, "summary": asdict(summary)}
-            atomic_write_json(folder.parent / TRAINED, known)
-            remove_checkpoints(checkpoints)
+            files = _files(folder)
+            write_trained(folder.parent / TRAINED, lesson.identity, asdict(summary), files)
+    if together.writes:
+        remove_checkpoints(checkpoints)
     together.part()
     return summary
 
@@ -237,15 +235,18 @@ def _take_over(model: nn.Module, before: StoredModel, knowledge: Knowledge) -> N
         raise WeightsError(f"the model to start from lacks tensor {missing[0]!r}")
 
 
-def _finished(together: Together, path: Path, identity: str) -> TrainSummary | None:
-    """What earlier processes did, if they did all of this training, on every machine."""
+def _finished(together: Together, folder: Path, identity: str) -> TrainSummary | None:
+    """What earlier processes did, if all of this training lies whole on every machine."""
     summary = None
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["identity"] == identity:
-            summary = TrainSummary(**known["summary"])
+    with suppress(TypeError):  # written by a release that told other things
+        known = read_trained(folder.parent / TRAINED, identity, _files(folder))
+        summary = TrainSummary(**known) if known is not None else None
     told = together.exchange({"is_finished": summary is not None})
     return summary if all(each["is_finished"] for each in told) else None
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / name for name in FILES]
 
 
 def _fastest_device() -> torch.device:

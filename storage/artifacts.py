@@ -238,11 +238,12 @@ def is_inside(name: str) -> bool:
 def damaged_files(folder: Path, done: Done) -> list[str]:
     """Names of the files whose bytes are no longer those of the done-mark; reads them all."""
     return [
-        name for name, entry in done.files.items() if _hash_or_none(folder / name) != entry.sha256
+        name for name, entry in done.files.items() if hash_or_none(folder / name) != entry.sha256
     ]
 
 
-def _hash_or_none(path: Path) -> str | None:
+def hash_or_none(path: Path) -> str | None:
+    """`sha256_of` a file; None where it cannot be read."""
     try:
         return sha256_of(path)
     except OSError:

@@ -1,6 +1,7 @@
 """The loop: an interrupted training ends as an unbroken one does, bit by bit."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from oscar_core.training.checkpoints import checkpoint_paths
 from oscar_core.training.config import TrainingConfig
 from oscar_core.training.loop import StepReport, TrainSummary
 from oscar_core.views import ViewSettings
+from storage.trained import TRAINED
 from tests.builders_library import TINY, make_library, tiny_training
 
 SETTINGS = Config(
@@ -119,6 +121,57 @@ def test_what_is_trained_is_not_trained_again(tmp_path: Path) -> None:
     assert bytes_of(tmp_path) == before
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flip(path: Path) -> None:
+    spoiled = bytearray(path.read_bytes())
+    spoiled[-5] ^= 0x40
+    path.write_bytes(spoiled)
+
+
+def forget_bytes(path: Path) -> None:
+    """The mark of an earlier release."""
+    mark = path.parents[1] / TRAINED
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), "files": {}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        *(("model.safetensors", spoil) for spoil in (cut, flip, Path.unlink, forget_bytes)),
+        *((name, Path.unlink) for name in ("model.json", "vocab.txt", "answers.json")),
+    ],
+)
+def test_a_model_that_is_no_longer_what_was_trained_is_trained_again(
+    tmp_path: Path, name: str, spoil: Callable[[Path], None]
+) -> None:
+    training = tiny_training(steps=2)
+    run(tmp_path, training=training)
+    (tmp_path / "model/README.md").write_text("a card, written later")
+    paths = [tmp_path / "losses.jsonl", *(tmp_path / "model").iterdir()]
+    before = {path: path.read_bytes() for path in paths}
+    spoil(tmp_path / "model" / name)
+    with pytest.raises(KilledError):
+        run(tmp_path, training=training, kill_at=2)
+    run(tmp_path, training=training)
+    assert {path: path.read_bytes() for path in paths} == before
+    run(tmp_path, training=training, kill_at=1)  # no update is done
+
+
+def test_killed_behind_the_mark_its_checkpoints_go_the_next_time(tmp_path: Path) -> None:
+    with pytest.raises(KilledError):
+        run(tmp_path, kill_at=5)
+    shutil.copytree(tmp_path / "checkpoints", tmp_path / "kept")
+    run(tmp_path)
+    before = bytes_of(tmp_path)
+    (tmp_path / "kept").rename(tmp_path / "checkpoints")
+    run(tmp_path, kill_at=6)
+    assert not (tmp_path / "checkpoints").exists()
+    assert bytes_of(tmp_path) == before
+
+
 def test_another_training_in_the_same_folder_is_done(tmp_path: Path) -> None:
     run(tmp_path)
     before = bytes_of(tmp_path)
@@ -131,16 +184,6 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         run(tmp_path, kill_at=3)
     with pytest.raises(TrainingError, match="other settings"):
         run(tmp_path, training=tiny_training(learning_rate=1e-3))
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:100])
-
-
-def flip(path: Path) -> None:
-    spoiled = bytearray(path.read_bytes())
-    spoiled[-5] ^= 0x40
-    path.write_bytes(spoiled)
 
 
 @pytest.mark.parametrize("spoil", [cut, flip])
