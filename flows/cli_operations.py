@@ -131,6 +131,9 @@ def clean(
 
 @operations.command()
 def doctor(
+    runs: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder of runs, or one run.", show_default=True)
+    ] = RUNS,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what is wrong.")] = False,
     reap: Annotated[
         bool,
@@ -143,10 +146,10 @@ def doctor(
     if reap:
         from flows.commands.reap import reap_runs
 
-        typer.echo(reap_runs(RUNS))
+        typer.echo(reap_runs(runs))
         return
     remedies = 0
-    for finding in examine(RUNS):
+    for finding in examine(runs):
         remedies += not finding.is_well
         if not finding.is_well or not quiet:
             mark = "ok  " if finding.is_well else "MEND"

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.attempts import PARENT_GONE, Attempt, add_attempt
+from flows.attempts import PARENT_GONE, Attempt, add_attempt, attempts_at
 from flows.errors import RunLockedError
 from flows.family import end_family
 from flows.process import GRACE_SECONDS, boot_id, start_ticks
@@ -203,7 +203,9 @@ def end_orphans(run: RunFolder) -> None:
                 group=state.pid if state.is_alive else None,
                 grace_seconds=GRACE_SECONDS,
             )
-        add_attempt(run, replace(state.as_attempt(), message=message))
+        known = {each.number for each in attempts_at(run, state.step, state.fingerprint)}
+        if state.attempt not in known:  # it may have written that, and died before the state
+            add_attempt(run, replace(state.as_attempt(), message=message))
         run.write_state(replace(state, state=STOPPED, message=message))
 
 

@@ -34,7 +34,7 @@ from flows.run_folder import STOPPED as STATE_STOPPED
 from flows.scale import LOCAL, Scale
 from flows.step_record import StepRecord
 from flows.vigil import Furthest, Vigil
-from storage.artifacts import atomic_write_json, read_done
+from storage.artifacts import DONE_NAME, atomic_write_json, read_done
 
 ALREADY_DONE = "already done"
 MOST_RETRY_SECONDS = 300.0
@@ -164,8 +164,6 @@ class _Tries:
         Failures count as long as the step does not come further between them: a step that works
         for weeks may be interrupted more often than one that stands still.
         """
-        self._prepared.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_json(self._prepared.folder / IDENTITY, dict(self._prepared.identity))
         while True:
             failure = self._try()
             if failure is None:
@@ -224,9 +222,17 @@ class _Tries:
         self._record.end_try(failure.outcome, ended.status, failure.message, ended.seconds)
         return failure
 
+    def _make_folder(self) -> None:
+        """A done-mark that does not hold any more must not come to hold again half-way."""
+        folder = self._prepared.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DONE_NAME).unlink(missing_ok=True)
+        atomic_write_json(folder / IDENTITY, dict(self._prepared.identity))
+
     def _child(self, vigil: Vigil) -> Ended:
         """Start it, listen to it, wait for its end."""
         prepared, work = self._prepared, self._work
+        self._make_folder()
         number, family = self._record.next_number(), new_mark()
         module = stage_module(prepared.step.stage)
         spreads = getattr(module, "SPREADS", None)

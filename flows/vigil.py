@@ -40,6 +40,7 @@ class Vigil:
         self._began = now()
         self._has_begun = False
         self._signs: dict[int, float] = {}
+        self._gone: set[int] = set()
         self.why = ""
 
     def begin(self) -> None:
@@ -49,11 +50,13 @@ class Vigil:
 
     def heard(self, rank: int) -> None:
         """A sign of life of one of the step's processes."""
-        self._signs[rank] = self._now()
+        if rank not in self._gone:  # its thread may beat on for a moment after the last word
+            self._signs[rank] = self._now()
         self._has_begun = True
 
     def left(self, rank: int) -> None:
         """A process says that it is about to end."""
+        self._gone.add(rank)
         self._signs.pop(rank, None)
 
     def progressed(self) -> None:

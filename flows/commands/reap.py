@@ -1,16 +1,37 @@
 """Marks flow runs as crashed that Prefect still calls running: `oscar-flow doctor --reap`."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from flows.errors import OrchestratorError, RunLockedError
 from flows.run_folder import RunFolder, locked
 
 
+def reap_left_behind(run: RunFolder) -> None:
+    """Give the flow run an end that a kill of this folder's last start left, where it did.
+
+    For a start that has nothing to do, and so no other talk with Prefect. The lock is the caller's.
+    """
+    if not (run.path / "state" / "prefect.json").is_file():
+        return
+    from flows.orchestration.settings import has_server, prepare_environment
+
+    prepare_environment(run.path)
+    from contextlib import nullcontext
+
+    from flows.orchestration.embedded import embedded_server
+    from flows.orchestration.errors import SERVER_ERRORS
+    from flows.orchestration.reaping import reap
+
+    with suppress(*SERVER_ERRORS), nullcontext() if has_server() else embedded_server():
+        reap(run)
+
+
 def reap_runs(runs: Path) -> str:
     """Go through all run folders; where a killed run left word, give its flow run an end.
 
     Args:
-        runs: folder of run folders.
+        runs: folder of run folders, or one run folder.
 
     Returns:
         What was done, for the user.
@@ -18,7 +39,8 @@ def reap_runs(runs: Path) -> str:
     Raises:
         OrchestratorError: A server that must be told does not answer.
     """
-    found = [path.parent.parent for path in sorted(runs.glob("*/state/prefect.json"))]
+    places = [*runs.glob("state/prefect.json"), *sorted(runs.glob("*/state/prefect.json"))]
+    found = [path.parent.parent for path in places]
     if not found:
         return "nothing to reap: no run was killed under Prefect"
     from flows.orchestration.settings import prepare_environment

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from flows.commands.reap import reap_left_behind
 from flows.config import RunConfig, as_yaml
 from flows.dataset import digest_of_plan, write_digest
 from flows.digests import DigestBook
@@ -78,6 +79,8 @@ def run_prepared(
         _save(folder.steps, json.dumps(folders, indent=1) + "\n")
         with Display(plan.names, stream) as display:
             results = _finished(plan, prepared, display.tell)
+            if results is not None and with_prefect:
+                reap_left_behind(folder)
             if results is None:
                 execution = Execution(
                     plan=plan,

@@ -20,6 +20,7 @@ from flows.attempts import DONE as ATTEMPT_DONE
 from flows.attempts import Attempt, read_attempts
 from flows.commands.show import metrics_table
 from flows.errors import FlowError
+from flows.family import resident_bytes
 from flows.progress import clock
 from flows.run_folder import DONE, RUNNING, RunFolder, StepState
 from storage.artifacts import read_done
@@ -190,7 +191,7 @@ def _step(
         state=LOST if known == DONE else known,
         seconds=state.seconds,
         attempts=tried,
-        bytes=_resident_bytes(state.pid) if known == RUNNING else None,
+        bytes=(resident_bytes(state.family) or None) if known == RUNNING else None,
         said=state.message or state.progress,
     )
 
@@ -249,10 +250,3 @@ def _number(summary: Mapping[str, object], key: str) -> float | None:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _resident_bytes(pid: int) -> int | None:
-    with suppress(OSError, ValueError, IndexError):
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    return None

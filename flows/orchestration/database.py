@@ -30,14 +30,19 @@ def provide(home: Path) -> None:
     """
     target = home / _NAME
     if target.exists() and not _is_readable(target):
-        os.replace(target, target.with_name(f"{_NAME}.damaged-{int(time.time())}"))
+        aside = f"{_NAME}.damaged-{int(time.time())}"
+        for more in ("", "-wal", "-shm"):  # a log of the old one would be replayed into the new
+            with suppress(FileNotFoundError):
+                os.replace(f"{target}{more}", target.with_name(f"{aside}{more}"))
     if target.exists() or not template().is_file():
         return
     home.mkdir(parents=True, exist_ok=True)
     partial = home / f"{_NAME}.{os.getpid()}"
     with suppress(OSError):  # Prefect then migrates an empty one itself
         shutil.copyfile(template(), partial)
-        os.replace(partial, target)
+        with suppress(FileExistsError):  # another start was first, and may have it open
+            os.link(partial, target)
+        partial.unlink()
 
 
 def _is_readable(database: Path) -> bool:

@@ -5,7 +5,6 @@ costs the run nothing but a line of warning.
 """
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -13,12 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
 
+from flows.family import resident_bytes
 from flows.orchestration.artifact import Artifact, key_of
 from flows.orchestration.errors import SERVER_ERRORS, said
 from flows.orchestration.events import send_again
@@ -206,7 +205,7 @@ class Reporter:
         if watched.state.startswith("done"):
             return 100.0, f"**{step}**: {watched.state}"
         state = self._execution.run.read_state(step)
-        memory = group_memory(state.pid) if state is not None and watched.state == "running" else 0
+        memory = resident_bytes(state.family) if state and watched.state == "running" else 0
         lines = [
             f"**{step}**: {report}",
             f"{watched.state} for {clock(time.monotonic() - watched.since)}",
@@ -271,15 +270,3 @@ def both(first: Tell, second: Tell) -> Tell:
         second(event)
 
     return tell
-
-
-def group_memory(leader: int) -> int:
-    """Resident bytes of all processes of a group; shared pages count in each."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = 0
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            fields = place.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == leader:
-                total += int(fields[21]) * page
-    return total

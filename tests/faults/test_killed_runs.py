@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flows.attempts import add_attempt, attempts_at
+from flows.process import boot_id, start_ticks
+from flows.run_folder import RunFolder, StepState, locked
 from tests.builders_flows import PYTHON, ROOT, is_alive, python_environment, until
 
 
@@ -100,11 +104,6 @@ def test_two_runs_in_one_folder_refuse_and_name_the_process(
 
 
 def test_an_orphan_is_ended_before_its_folder_is_used_again(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from flows.process import boot_id, start_ticks
-    from flows.run_folder import RunFolder, StepState, locked
-
     orphan = subprocess.Popen(
         [PYTHON, "-c", "import time; time.sleep(300)"], start_new_session=True
     )
@@ -129,6 +128,28 @@ def test_an_orphan_is_ended_before_its_folder_is_used_again(tmp_path: Path) -> N
     with locked(run):
         assert orphan.wait(timeout=10) == -signal.SIGTERM
     assert {each.state for each in run.states()} == {"stopped"}
+    assert [each.outcome for each in attempts_at(run, "one", "1")] == ["parent gone"]
+
+
+def test_an_attempt_that_was_written_down_is_not_counted_twice(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / "state").mkdir()
+    state = StepState(
+        step="one",
+        folder="one-1",
+        fingerprint="1",
+        state="running",
+        attempt=1,
+        started_at="",
+        updated_at="",
+        seconds=1.0,
+        host="gone",
+    )
+    run.write_state(state)
+    add_attempt(run, replace(state.as_attempt(), outcome="crashed"))
+    with locked(run):
+        pass
+    assert [each.outcome for each in attempts_at(run, "one", "1")] == ["crashed"]
 
 
 def _state(folder: Path, step: str) -> dict[str, object]:

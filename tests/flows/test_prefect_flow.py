@@ -187,6 +187,15 @@ def test_a_home_that_has_a_database_keeps_it(tmp_path: Path) -> None:
     assert (tmp_path / "prefect.db").read_bytes() == before
 
 
+def test_a_damaged_database_goes_with_its_log(tmp_path: Path) -> None:
+    (tmp_path / "prefect.db").write_bytes(b"no database")
+    (tmp_path / "prefect.db-wal").write_bytes(b"of the old one")
+    database.provide(tmp_path)
+    assert not (tmp_path / "prefect.db-wal").exists()
+    assert next(tmp_path.glob("*damaged*-wal")).read_bytes() == b"of the old one"
+    assert not list(tmp_path.glob(f"*.{os.getpid()}"))
+
+
 def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "prefect.db").write_bytes(bytes(range(256)) * 20)
     database.provide(tmp_path)

@@ -63,6 +63,17 @@ def test_one_silent_process_of_several_is_enough_unless_it_said_goodbye() -> Non
         assert watch(vigil, clock, 4)[-1] == verdict
 
 
+def test_a_beat_after_the_last_word_does_not_bring_a_process_back() -> None:
+    vigil, clock, _ = make_vigil(heartbeat_seconds=10.0)
+    vigil.heard(0)
+    vigil.heard(1)
+    vigil.left(1)
+    vigil.heard(1)
+    for _ in range(30):
+        vigil.heard(0)
+        assert watch(vigil, clock, 5) == [""] * 5
+
+
 def test_life_without_progress_is_hung_where_a_limit_is_set() -> None:
     vigil, clock, _ = make_vigil(silence_seconds=20)
     for _ in range(4):
