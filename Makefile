@@ -8,7 +8,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test oracle lint format bench clean env env-dev help
+.PHONY: demo test test-slow oracle lint format bench clean env env-dev help
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +29,10 @@ demo: env
 	@$(BIN)/oscar-flow demo --out $(OUT)
 
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: env-dev
+	$(BIN)/pytest -m slow
 
 oracle: env-dev
 	$(BIN)/pytest -m oracle -n 2 --dist worksteal

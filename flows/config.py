@@ -15,7 +15,7 @@ from flows.errors import ConfigError
 from flows.identity import config_as_json, stage_names
 from flows.limits import StageLimits
 from flows.readers import check_entry
-from flows.retraining import Retraining
+from flows.retrain_settings import Retraining
 from flows.scale import LOCAL, Scale
 from flows.schedule import Resources
 from flows.stages.detect import Config as Detecting

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flows.retraining import Bound
+from flows.retrain_settings import Bound
 from flows.typed import nearest
 
 _ROUNDING = 1e-9

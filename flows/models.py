@@ -3,6 +3,7 @@
 models/0001/            model folders by step, `config.yaml`, `lineage.json`, `README.md`, DONE.json
 models/current          link to the version in use, switched in one step
 models/history.jsonl    every decision, one object a line
+models/judged.json      the version judged last, and the data that this settled
 A version never changes; it appears whole or not at all. Files are hard links to those of the run's
 steps where the file system has them, so a version costs no space while its steps are there.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import MissingModelError
+from flows.intact import changed, marked_folder
 from flows.lineage import Lineage, read_lineage
 from flows.run_folder import RunFolder, utc_now
 from flows.version_card import version_card
@@ -41,6 +43,7 @@ REGISTERED, PROMOTED, KEPT, ROLLED_BACK, REMOVED = (
     "removed",
 )
 """What can happen to a version. `kept`: it was judged, and the current one stayed."""
+JUDGED = "judged.json"
 _CURRENT = "current"
 _UNFINISHED = ".unfinished-"
 
@@ -74,6 +77,18 @@ class Event:
     gate: list[dict[str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was decided about last.
+
+    version: its number
+    data:    digests of the data that is settled thereby (`flows.dataset`)
+    """
+
+    version: str
+    data: Mapping[str, Any]
+
+
 class Registry:
     """The versions of one run folder. Reading needs no lock; changes take turns."""
 
@@ -105,12 +120,31 @@ class Registry:
         raise MissingModelError(f"{self.path}: no version {name!r}; there are {known}")
 
     def current(self) -> Version | None:
-        """The version in use; None before the first promotion."""
-        try:
-            name = os.readlink(self.path / _CURRENT)
-        except OSError:
-            return None
+        """The version in use; None before the first promotion, and where it is not whole."""
+        name = self.current_name()
         return next((each for each in self.versions() if each.name == name), None)
+
+    def current_name(self) -> str:
+        """Number of the version in use, be it whole or not; "" before the first promotion."""
+        try:
+            return os.readlink(self.path / _CURRENT)
+        except OSError:
+            return ""
+
+    def in_use(self) -> Version | None:
+        """The version in use, for those who measure by it or build on it; None for none yet.
+
+        Raises:
+            MissingModelError: There is one, and it is not whole.
+        """
+        current, name = self.current(), self.current_name()
+        if current is None and name:
+            mend = "promote" if self.previous() is None else "rollback"
+            raise MissingModelError(
+                f"{self.path / name}: current, and not whole; "
+                f"oscar-flow models {mend} {self.run.path}"
+            )
+        return current
 
     def previous(self) -> Version | None:
         """What a rollback goes back to: the version that was current before this one."""
@@ -126,11 +160,28 @@ class Registry:
                     events.append(Event(**json.loads(line)))
         return events
 
-    def judged(self) -> Version | None:
-        """The newest version about which was decided, whatever was decided."""
+    def judged(self) -> Judged | None:
+        """What was decided about last, whatever was decided; None before the first decision.
+
+        Without a note of it, the newest version that was decided about, and its data.
+        """
+        versions = {version.name: version for version in self.versions()}
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads((self.path / JUDGED).read_text(encoding="utf-8"))
+            noted = Judged(version=str(content["version"]), data=dict(content["data"]))
+            if noted.version in versions:
+                return noted
         decided = {each.version for each in self.history() if each.event in (PROMOTED, KEPT)}
-        found = [version for version in self.versions() if version.name in decided]
-        return found[-1] if found else None
+        found = [version for name, version in versions.items() if name in decided]
+        return Judged(version=found[-1].name, data=found[-1].lineage.data) if found else None
+
+    def settle(self, name: str, data: Mapping[str, Any]) -> None:
+        """Note that a version was judged, and that this data holds nothing new since.
+
+        Data that goes back to what it was gives an old version again, so numbers do not tell.
+        """
+        with self._locked():
+            atomic_write_json(self.path / JUDGED, asdict(Judged(version=name, data=dict(data))))
 
     def register(self, folders: Mapping[str, Path], lineage: Lineage, config: str) -> Version:
         """Keep models as a new version; the same models with the same metrics are not kept twice.
@@ -141,7 +192,7 @@ class Registry:
             config: the run's configuration as YAML.
 
         Raises:
-            MissingModelError: There is no model to keep.
+            MissingModelError: There is no model to keep, or its bytes changed since it was made.
             OSError: The version cannot be written; nothing changed.
         """
         if not folders:
@@ -168,7 +219,7 @@ class Registry:
     def keep(self, name: str, *, why: str, gate: list[dict[str, str]]) -> None:
         """Note that a candidate was judged and the current version stays."""
         with self._locked():
-            self._note(KEPT, name, why=why, gate=gate, previous=self._current_name())
+            self._note(KEPT, name, why=why, gate=gate, previous=self.current_name())
 
     def rollback(self, name: str | None = None) -> Version:
         """Go back to the version that was current before, or to a named one.
@@ -192,7 +243,7 @@ class Registry:
     def prune(self, keep: int, needed: str = "") -> list[str]:
         """Remove the oldest versions beyond a number of past ones.
 
-        Current, previous and newest stay, and those whose folder a text names.
+        Current, previous, newest and judged last stay, and those whose folder a text names.
 
         Args:
             keep: versions that stay besides the current one.
@@ -205,7 +256,9 @@ class Registry:
             versions = self.versions()
             stays = {*self._way()[-2:], *(each.name for each in versions[-1:])}
             stays |= {each.name for each in versions if f"{self.path.name}/{each.name}" in needed}
-            past = [each for each in versions if each.name != self._current_name()]
+            judged = self.judged()
+            stays |= {judged.version} if judged is not None else set()
+            past = [each for each in versions if each.name != self.current_name()]
             removed = []
             for version in past[: max(0, len(past) - keep)]:
                 if version.name not in stays:
@@ -226,7 +279,9 @@ class Registry:
         atomic_write_json(building / LINEAGE, asdict(lineage))
         atomic_write_text(building / CONFIG, config)
         atomic_write_text(building / CARD, version_card(lineage, tuple(folders)))
-        write_done(building, lineage.digest, {"version": name})
+        _compare(write_done(building, lineage.digest, {"version": name}), folders)
+        for place, _, _ in os.walk(building):
+            _fsync(Path(place))
         os.rename(building, self.path / name)
         _fsync(self.path)
         return self.path / name
@@ -250,7 +305,7 @@ class Registry:
 
     def _switch(self, version: Version, event: str, why: str, gate: list[dict[str, str]]) -> None:
         """First the link, then the history: `_way` mends what a crash between the two leaves."""
-        before = self._current_name()
+        before = self.current_name()
         fresh = self.path / f".{_CURRENT}.{os.getpid()}"
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(version.name)
@@ -266,15 +321,11 @@ class Registry:
                 way.append(each.version)
             elif each.event == ROLLED_BACK:
                 way = _up_to(way, each.version)
-        current = self._current_name()
+        current = self.current_name()
         if current and way[-1:] != [current]:
             way = _up_to(way, current)
-        there = {version.name for version in self.versions()}
+        there = {current, *(version.name for version in self.versions())}
         return [name for name in way if name in there]
-
-    def _current_name(self) -> str:
-        current = self.current()
-        return "" if current is None else current.name
 
     def _remove(self, folder: Path) -> None:
         """Take away the mark first, so that no half removed version is taken for one."""
@@ -307,6 +358,28 @@ def _up_to(way: list[str], version: str) -> list[str]:
     if version in way:
         return way[: len(way) - way[::-1].index(version)]
     return [*way, version]
+
+
+def _compare(kept: Done, folders: Mapping[str, Path]) -> None:
+    """Hold what was kept against the done-marks of those who made it; outside there are none.
+
+    Raises:
+        MissingModelError: A file is not what it was.
+    """
+    for step, source in folders.items():
+        place = marked_folder(source)
+        if place is None:
+            continue
+        made = read_done(place)
+        if made is None:
+            raise MissingModelError(changed(place / DONE_NAME, place))
+        for name, entry in made.files.items():
+            path = place / name
+            if not path.is_relative_to(source):
+                continue
+            mine = kept.files.get(f"{step}/{path.relative_to(source).as_posix()}")
+            if mine != entry:
+                raise MissingModelError(changed(path, place))
 
 
 def _link(source: Path, target: Path) -> None:

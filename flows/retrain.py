@@ -1,22 +1,22 @@
 """From new data to a promoted model: look, decide, run, register, judge. Without Prefect.
 
-Whether data is new is decided against the data of the version that was judged last, on disk; so
-an event that comes twice, or a run that is repeated, does nothing twice.
+Whether data is new is decided against the data that was looked at before the last judgement, on
+disk; so an event that comes twice, or a run that is repeated, does nothing twice. A photo that
+comes while a run is on its way is new to the next look, and found learned from already.
 """
 
-import fcntl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from flows.config import RunConfig, as_yaml
-from flows.dataset import DatasetDifference, DatasetDigest, difference, digest_of
+from flows.dataset import DatasetDifference, DatasetDigest, difference, digest_of, read_digest
 from flows.digests import listings_of
 from flows.gate import Verdict, judge
-from flows.lineage import Lineage
 from flows.models import Registry, Version
 from flows.register import DETECTOR_STEP, register_run
-from flows.run_folder import RunFolder
+from flows.run_folder import RunFolder, holder_of
 
 NOTHING_NEW, PROMOTED, KEPT = "no new data", "promoted", "kept"
 
@@ -27,9 +27,9 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataCheck:
-    """The data of a run against that of the version judged last.
+    """The data of a run against that of the last judgement.
 
-    since:  that version; "" where there is none, which counts as new data
+    since:  the version judged; "" where there is none, which counts as new data
     digest: of the data as it lies now
     """
 
@@ -90,9 +90,9 @@ def check_data(config: RunConfig, out: Path) -> DataCheck:
     (out / "state").mkdir(parents=True, exist_ok=True)  # so that digests are kept
     judged = Registry(run).judged()
     now = digest_of(config, run)
-    before = None if judged is None else _digest_in(judged.lineage, run)
+    before = None if judged is None else _digest_in(judged.data, run)
     return DataCheck(
-        since="" if judged is None else judged.name,
+        since="" if judged is None else judged.version,
         digest=now,
         difference=difference(before, now),
     )
@@ -111,32 +111,39 @@ def retrain(
         force: run though the data was learned from already.
 
     Raises:
+        MissingModelError: The current version is not whole: nothing to measure by, nothing runs.
         FlowError, StorageError: One line for the user; the current version stays as it is.
     """
+    registry = Registry(RunFolder(out))
+    registry.in_use()
     check = check_data(config, out)
     tell(str(check))
-    registry = Registry(RunFolder(out))
-    before = _current_name(registry)
+    before = registry.current_name()
     if not check.has_news and not force:
         return Outcome(state=NOTHING_NEW, check=check, before=before, current=before)
     chosen = retraining_config(config, registry)
     folders = run(chosen, out)
+    learned = read_digest(registry.run) or check.digest
     candidate = register_run(
-        registry, config=as_yaml(chosen), folders=folders, data=check.digest.as_json()
+        registry, config=as_yaml(chosen), folders=folders, data=learned.as_json()
     )
     tell(f"registered as version {candidate.name}")
     outcome = replace(_decided(config, registry, candidate, check), before=before)
+    registry.settle(candidate.name, check.digest.as_json())
     removed = registry.prune(config.retrain.keep, needed=as_yaml(chosen))
     tell(str(outcome))
-    return replace(outcome, current=_current_name(registry), removed=tuple(removed))
+    return replace(outcome, current=registry.current_name(), removed=tuple(removed))
 
 
 def retraining_config(config: RunConfig, registry: Registry) -> RunConfig:
     """The configuration of a retraining: what it takes from the current version.
 
     A detector that the user names himself stays; without a version it is the configuration.
+
+    Raises:
+        MissingModelError: The current version is not whole.
     """
-    current = registry.current()
+    current = registry.in_use()
     if current is None:
         return config
     place = current.folder.absolute()
@@ -150,23 +157,18 @@ def retraining_config(config: RunConfig, registry: Registry) -> RunConfig:
 
 def is_busy(out: Path) -> bool:
     """Whether a living process writes this run folder now."""
-    try:
-        with open(out / ".lock", encoding="utf-8") as stream:
-            if not stream.read():
-                return False  # its last holder let go
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    return bool(holder_of(RunFolder(out)))
 
 
 def _decided(
     config: RunConfig, registry: Registry, candidate: Version, check: DataCheck
 ) -> Outcome:
-    """Judge a candidate; the current version is the measure."""
-    current = registry.current()
+    """Judge a candidate; the current version is the measure.
+
+    Raises:
+        MissingModelError: It is not whole; the candidate waits for a sound measure.
+    """
+    current = registry.in_use()
     metrics = None if current is None else current.lineage.metrics
     verdict = judge(config.retrain.gate, candidate.lineage.metrics, metrics)
     outcome = Outcome(state=KEPT, check=check, verdict=verdict, version=candidate)
@@ -174,16 +176,10 @@ def _decided(
         registry.promote(candidate.name, why=verdict.reason, gate=verdict.rows())
         return replace(outcome, state=PROMOTED, current=candidate.name)
     registry.keep(candidate.name, why=verdict.reason, gate=verdict.rows())
-    return replace(outcome, current=_current_name(registry))
+    return replace(outcome, current=registry.current_name())
 
 
-def _current_name(registry: Registry) -> str:
-    current = registry.current()
-    return "" if current is None else current.name
-
-
-def _digest_in(lineage: Lineage, run: RunFolder) -> DatasetDigest:
-    data = lineage.data
+def _digest_in(data: Mapping[str, Any], run: RunFolder) -> DatasetDigest:
     return DatasetDigest(
         photos=dict(data.get("photos", {})),
         annotations=dict(data.get("annotations", {})),

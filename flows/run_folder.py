@@ -13,6 +13,7 @@ report.html, metrics.json      copies of the report step's
 import fcntl
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ RETRYING = "retrying"
 DONE = "done"
 FAILED = "failed"
 STOPPED = "stopped"
+_HOLDER = re.compile(r"process (\d+) \(\S* ?(.*), since ")
+"""What `locked` writes into its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +186,21 @@ def locked(run: RunFolder) -> Iterator[None]:
         finally:
             stream.seek(0)
             stream.truncate()
+
+
+def holder_of(run: RunFolder) -> str:
+    """Who works on a run on this machine, in words; "" for nobody.
+
+    Looks without taking the lock: a start at that moment would find it taken.
+    """
+    with suppress(OSError):
+        written = (run.path / ".lock").read_text(encoding="utf-8").strip()
+        found = _HOLDER.match(written)
+        if found is not None:
+            command = Path("/proc", found[1], "cmdline").read_bytes().replace(b"\0", b" ")
+            # another process may have got the number of one that was killed
+            return written if os.fsencode(found[2]) in command else ""
+    return ""
 
 
 def end_orphans(run: RunFolder) -> None:

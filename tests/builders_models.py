@@ -8,7 +8,7 @@ from typing import Any
 from flows.config import RunConfig, as_yaml
 from flows.data import Data, PhotoFolder
 from flows.identity import IDENTITY
-from flows.retraining import Retraining
+from flows.retrain_settings import Retraining
 from flows.run_folder import RunFolder
 from flows.stages.train_detector import Config as TrainingDetector
 from storage.artifacts import atomic_write_json, fingerprint, write_done

@@ -189,6 +189,7 @@ def _listings(run: RunFolder, kept: frozenset[str]) -> Iterator[Item]:
     shelf = listings_of(run.digests)
     texts = [run.path / name / IDENTITY for name in kept]
     texts += [run.digests, run.path / "dataset.json", *run.path.glob(f"{MODELS}/*/*.json")]
+    texts += run.path.glob(f"{MODELS}/*.json")
     needed = {digest for path in texts for digest in _DIGEST.findall(_text(path))}
     with suppress(OSError, ValueError, KeyError, AttributeError):
         needed |= {looks_name(place) for place in json.loads(_text(run.digests))["folders"]}

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from flows.commands.trained import config_of
+from flows.dataset import read_digest
 from flows.errors import FlowError, MissingModelError
 from flows.models import KEPT, PROMOTED, Registry, Version
 from flows.register import register_finished
@@ -54,8 +55,13 @@ def promote(run: Path, version: str | None) -> str:
         MissingModelError: There is no such version, or no finished run.
     """
     registry = Registry(RunFolder(run))
-    name = version or _newest(registry).name
+    judged = registry.judged()
+    finished = None if version else _finished(registry)
+    name = version or (finished or registry.versions()[-1]).name
     promoted = registry.promote(name, why="asked for")
+    data = read_digest(registry.run)
+    if finished is not None and data is not None and (judged is None or judged.version != name):
+        registry.settle(name, data.as_json())
     return f"version {promoted.name} is current: {promoted.folder}"
 
 
@@ -69,15 +75,18 @@ def rollback(run: Path, version: str | None) -> str:
     return f"version {restored.name} is current again: {restored.folder}"
 
 
-def _newest(registry: Registry) -> Version:
-    """What the run made last, be it registered already or not."""
+def _finished(registry: Registry) -> Version | None:
+    """What the run made last, be it registered already or not; None where it is not finished.
+
+    Raises:
+        MissingModelError: It is not, and there is no version either.
+    """
     try:
         return register_finished(registry)
     except MissingModelError:
-        versions = registry.versions()
-        if not versions:
+        if not registry.versions():
             raise
-        return versions[-1]
+        return None
 
 
 def _states(registry: Registry) -> Mapping[str, str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from flows.commands.show import metrics_table
 from flows.errors import FlowError
 from flows.family import resident_bytes
 from flows.progress import clock
-from flows.run_folder import DONE, RUNNING, RunFolder, StepState
+from flows.run_folder import DONE, RUNNING, RunFolder, StepState, holder_of
 from storage.artifacts import read_done
 
 WAITING = "waiting"
@@ -33,7 +32,6 @@ WATCH_SECONDS = 1.0
 PLAIN_EVERY_SECONDS = 15.0
 """Between two lines about the progress of a step, where no terminal shows it live."""
 _STYLES = {DONE: "green", RUNNING: "bold", "failed": "red", LOST: "red", "stopped": "yellow"}
-_HOLDER = re.compile(r"process (\d+) \(\S* ?(.*), since ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,21 +138,6 @@ def status_of(run: RunFolder) -> RunStatus:
         ],
         holder=holder_of(run),
     )
-
-
-def holder_of(run: RunFolder) -> str:
-    """Who works on a run on this machine, in words; "" for nobody.
-
-    Looks without taking the lock: a start at that moment would find it taken.
-    """
-    with suppress(OSError):
-        written = (run.path / ".lock").read_text(encoding="utf-8").strip()
-        found = _HOLDER.match(written)
-        if found is not None:
-            command = Path("/proc", found[1], "cmdline").read_bytes().replace(b"\0", b" ")
-            # another process may have got the number of one that was killed
-            return written if os.fsencode(found[2]) in command else ""
-    return ""
 
 
 def _folders(run: RunFolder) -> dict[str, str]:

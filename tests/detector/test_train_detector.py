@@ -1,6 +1,7 @@
 """The training as a whole: it learns, and a stop anywhere changes nothing."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +117,40 @@ def test_asked_to_stop_it_loses_no_step(tmp_path: Path, ask_after: int) -> None:
     assert reports[0].step == ask_after + 1
     whole, asked = weights_in(tmp_path / "whole"), weights_in(tmp_path / "asked")
     assert all(torch.equal(whole[name], asked[name]) for name in whole)
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    """All that a training leaves."""
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_what_is_trained_is_not_trained_again(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first, _ = train(run)
+    before = files_of(run)
+    (run / CHECKPOINT).touch()  # it was killed before this went
+    again, reports = train(run)
+    assert (again, reports) == (first, [])
+    assert files_of(run) == before
+    other, reports = train(run, replace(TRAINING, num_steps=4))
+    assert (other.num_steps, len(reports)) == (7, 7)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, "detector.json", "labelmap.json"])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"{}")])
+def test_a_detector_that_is_no_longer_what_was_trained_is_trained_again(
+    tmp_path: Path, spoil: Callable[[Path], object], name: str
+) -> None:
+    run, training = tmp_path / "run", replace(TRAINING, num_steps=2, crop_warmup=None)
+    train(run, training)
+    before = files_of(run)
+    spoil(run / "detector" / name)
+    assert len(train(run, training)[1]) == 2
+    assert files_of(run) == before
 
 
 def test_history_holds_each_step_once_with_its_phase(tmp_path: Path) -> None:

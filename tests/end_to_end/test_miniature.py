@@ -22,7 +22,7 @@ from tests.end_to_end.miniature import (
     write_config,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.prefect, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(600)]
 PLAIN = "--no-prefect"
 
 

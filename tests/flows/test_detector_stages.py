@@ -107,6 +107,24 @@ def test_from_boxes_to_scores(tmp_path: Path) -> None:
     assert scores["versions"].keys() == {"pycocotools"}
 
 
+def test_a_training_whose_list_could_not_be_written_is_not_lost(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.train("whole")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    (broken / "quarantine.jsonl").mkdir(parents=True)  # stands for a full disk
+    with pytest.raises(IsADirectoryError):
+        run.train("broken")
+    weights = broken / "detector/detector.safetensors"
+    written = weights.stat().st_mtime_ns
+    (broken / "quarantine.jsonl").rmdir()
+    assert run.train("broken").num_steps == 2
+    assert weights.stat().st_mtime_ns == written
+    names = sorted(each.relative_to(whole) for each in whole.rglob("*") if each.is_file())
+    assert names == sorted(each.relative_to(broken) for each in broken.rglob("*") if each.is_file())
+    for name in names:
+        assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
+
+
 def test_seeing_goes_on_after_the_last_whole_shard(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.train()

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.gate import judge
-from flows.retraining import Bound
+from flows.retrain_settings import Bound
 
 
 def test_without_a_gate_everything_passes() -> None:

@@ -7,7 +7,7 @@ import pytest
 from flows.errors import FlowError
 from flows.models import Registry
 from flows.retrain import KEPT, NOTHING_NEW, PROMOTED, Outcome, check_data, retrain
-from flows.retraining import Bound, Retraining
+from flows.retrain_settings import Bound, Retraining
 from flows.run_folder import RunFolder
 from tests.builders_models import METRIC, FinishedRuns, add_photos, make_config
 
