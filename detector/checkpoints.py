@@ -27,6 +27,7 @@ from storage.published.label_maps import LabelMap, read_label_map, write_label_m
 WEIGHTS_NAME = "detector.safetensors"
 CONFIG_NAME = "detector.json"
 LABELS_NAME = "labelmap.json"
+NAMES = (CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME)
 VERSION = 1
 """Of the layout of detector.json."""
 _ADAPTER = TypeAdapter(DetectorConfig)
@@ -86,7 +87,7 @@ def load_detector(folder: Path) -> LoadedDetector:
 def fingerprint_of(folder: Path) -> str:
     """SHA-256 over the three files of a detector folder, hexadecimal."""
     digest = hashlib.sha256()
-    for name in (CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME):
+    for name in NAMES:
         with open(folder / name, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detector.checkpoints import save_detector
+from detector.checkpoints import NAMES, save_detector
 from detector.config import DetectorConfig
 from detector.errors import DetectorError, DetectorStoppedError
 from detector.model import AttributeRCNN
@@ -42,6 +42,7 @@ from detector.training.schedule import (
 from detector.training.windows import WindowPlan, plan_windows, window_losses
 from storage.published.label_maps import LabelMap
 from storage.records import ImageObjects, ImageSource, Quarantined
+from storage.trained import TRAINED, read_trained, write_trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,8 @@ def train_detector(
 ) -> TrainingSummary:
     """Train and write a detector; goes on from the checkpoint beside `losses`, if there is one.
 
+    Does nothing where all that is done already (`storage.trained`, beside `folder`).
+
     Args:
         config: The network; its numbers of classes and attributes are those of the label map.
         training: How.
@@ -136,16 +139,20 @@ def train_detector(
         on_photo=on_photo,
     )
     model = _fresh_model(config, training.seed)
-    if initialise is not None:
-        initialise(model)
-    model.to(memory_format=torch.channels_last)  # a step of the small trunk takes 0.6 to 0.8 of it
-    hold_still(model, training)
     phases = _phases(model, photos, training, parts)
-    losses.parent.mkdir(parents=True, exist_ok=True)
     has_weights = initialise is not None
     identity = _identity(config, training, photos, label_map, has_weights=has_weights)
-    last = _run(model, phases, training, losses, identity, on_step, should_stop)
-    save_detector(folder, model.eval(), label_map)
+    mark, files = folder.parent / TRAINED, [folder / name for name in NAMES]
+    last = read_trained(mark, identity, files)
+    if last is None:
+        if initialise is not None:
+            initialise(model)
+        model.to(memory_format=torch.channels_last)  # a small trunk takes 0.6 to 0.8 of the time
+        hold_still(model, training)
+        losses.parent.mkdir(parents=True, exist_ok=True)
+        last = _run(model, phases, training, losses, identity, on_step, should_stop)
+        save_detector(folder, model.eval(), label_map)
+        write_trained(mark, identity, last, files)
     remove_checkpoint(losses.parent)
     return TrainingSummary(
         num_photos=len(photos),
