@@ -32,6 +32,10 @@ class MissingModelError(FlowError):
     """A command needs a trained model and the folder it was given holds none."""
 
 
+class SpoiledModelError(MissingModelError):
+    """A model is there, and its bytes are not those that were made."""
+
+
 class OrchestratorError(FlowError):
     """Prefect's server does not answer or refuses; the steps themselves are not to blame."""
 

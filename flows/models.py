@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import MissingModelError
-from flows.intact import changed, marked_folder
+from flows.intact import check_kept
 from flows.lineage import Lineage, read_lineage
 from flows.run_folder import RunFolder, utc_now
 from flows.version_card import version_card
 from storage.artifacts import (
     DONE_NAME,
-    Done,
     atomic_write_json,
     atomic_write_text,
     damaged_files,
@@ -148,8 +147,9 @@ class Registry:
 
     def previous(self) -> Version | None:
         """What a rollback goes back to: the version that was current before this one."""
-        way = self._way()
-        return self.version(way[-2]) if len(way) > 1 else None
+        current = self.current_name()
+        way = [name for name in self._way() if name != current]
+        return self.version(way[-1]) if way else None
 
     def history(self) -> list[Event]:
         """Everything that was decided, oldest first; a line cut by a crash is left out."""
@@ -192,14 +192,15 @@ class Registry:
             config: the run's configuration as YAML.
 
         Raises:
-            MissingModelError: There is no model to keep, or its bytes changed since it was made.
+            MissingModelError: There is no model to keep.
+            SpoiledModelError: Bytes of one changed since it was made.
             OSError: The version cannot be written; nothing changed.
         """
         if not folders:
             raise MissingModelError(f"{self.run.path}: this run trains no model")
         with self._locked():
             for version in self.versions():
-                if version.lineage.is_same_work(lineage):
+                if version.lineage.is_same_work(lineage) and not _damage(version):
                     return version
             folder = self._written(folders, lineage, config)
             self._note(REGISTERED, folder.name)
@@ -279,7 +280,7 @@ class Registry:
         atomic_write_json(building / LINEAGE, asdict(lineage))
         atomic_write_text(building / CONFIG, config)
         atomic_write_text(building / CARD, version_card(lineage, tuple(folders)))
-        _compare(write_done(building, lineage.digest, {"version": name}), folders)
+        check_kept(write_done(building, lineage.digest, {"version": name}), folders)
         for place, _, _ in os.walk(building):
             _fsync(Path(place))
         os.rename(building, self.path / name)
@@ -294,8 +295,7 @@ class Registry:
 
     def _sound(self, name: str) -> Version:
         version = self.version(name)
-        done = read_done(version.folder)
-        damaged = damaged_files(version.folder, done) if isinstance(done, Done) else [DONE_NAME]
+        damaged = _damage(version)
         if damaged:
             raise MissingModelError(
                 f"{version.folder / damaged[0]}: damaged, its bytes are not those that were "
@@ -360,26 +360,10 @@ def _up_to(way: list[str], version: str) -> list[str]:
     return [*way, version]
 
 
-def _compare(kept: Done, folders: Mapping[str, Path]) -> None:
-    """Hold what was kept against the done-marks of those who made it; outside there are none.
-
-    Raises:
-        MissingModelError: A file is not what it was.
-    """
-    for step, source in folders.items():
-        place = marked_folder(source)
-        if place is None:
-            continue
-        made = read_done(place)
-        if made is None:
-            raise MissingModelError(changed(place / DONE_NAME, place))
-        for name, entry in made.files.items():
-            path = place / name
-            if not path.is_relative_to(source):
-                continue
-            mine = kept.files.get(f"{step}/{path.relative_to(source).as_posix()}")
-            if mine != entry:
-                raise MissingModelError(changed(path, place))
+def _damage(version: Version) -> list[str]:
+    """Names of its files whose bytes are no longer those that were registered; reads them all."""
+    done = read_done(version.folder)
+    return [DONE_NAME] if done is None else damaged_files(version.folder, done)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -34,6 +34,7 @@ def register_run(
 
     Raises:
         MissingModelError: A step is not finished, or the run trains no model.
+        SpoiledModelError: A model is not what its step, or its version, made.
     """
     out = registry.run.path
     settings = yaml.safe_load(config) or {}

@@ -1,12 +1,13 @@
 """Runs as they lie on disk when they are finished, for tests of what comes after."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flows.config import RunConfig, as_yaml
 from flows.data import Data, PhotoFolder
+from flows.dataset import digest_of, write_digest
 from flows.identity import IDENTITY
 from flows.retrain_settings import Retraining
 from flows.run_folder import RunFolder
@@ -34,18 +35,26 @@ def add_photos(data: Path, *names: str) -> None:
         (data / "photos" / f"{name}.jpg").write_bytes(name.encode())
 
 
+def flip(path: Path) -> None:
+    """Change one bit of a file; its size stays."""
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
 class FinishedRuns:
     """Stands where a real run would: writes what one leaves behind, and remembers the calls.
 
     Models depend on the photos, the start and the seed alone, as real ones do.
     """
 
-    def __init__(self, *accuracies: float) -> None:
+    def __init__(self, *accuracies: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.configs: list[RunConfig] = []
+        self._meanwhile = meanwhile
         self._accuracies = list(accuracies)
 
     def __call__(self, config: RunConfig, out: Path) -> Mapping[str, str]:
         self.configs.append(config)
+        self._meanwhile()  # something happens before the run has looked at its data
         photos = sorted(path.name for path in config.data.place().glob("photos/*"))
         made_of = [photos, config.seed, str(config.warm_start), str(config.detector_weights)]
         folders = {}
@@ -62,6 +71,8 @@ class FinishedRuns:
         run = RunFolder(out)
         atomic_write_json(run.steps, folders)
         run.config.write_text(as_yaml(config))
+        run.digests.parent.mkdir(exist_ok=True)
+        write_digest(run, digest_of(config, run))
         return folders
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from flows.commands.trained import config_of
 from flows.dataset import read_digest
-from flows.errors import FlowError, MissingModelError
+from flows.errors import FlowError, MissingModelError, SpoiledModelError
 from flows.models import KEPT, PROMOTED, Registry, Version
 from flows.register import register_finished
 from flows.run_folder import RunFolder
@@ -52,7 +52,7 @@ def promote(run: Path, version: str | None) -> str:
     """Make a version current; without a name the newest, the finished run registered first.
 
     Raises:
-        MissingModelError: There is no such version, or no finished run.
+        MissingModelError: There is no such version, no finished run, or its models are spoiled.
     """
     registry = Registry(RunFolder(run))
     judged = registry.judged()
@@ -83,6 +83,8 @@ def _finished(registry: Registry) -> Version | None:
     """
     try:
         return register_finished(registry)
+    except SpoiledModelError:
+        raise
     except MissingModelError:
         if not registry.versions():
             raise

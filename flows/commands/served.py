@@ -42,7 +42,7 @@ def check(config: str, out: str, settings: list[str], late_after: float = 0.0) -
         return completed(f"skipped: {out} is being written, the next one looks")
     try:
         found = check_data(read_config(Path(config), settings), Path(out))
-    except (*user_errors(), OSError) as error:
+    except _expected() as error:
         return failed(one_line(error))
     if found.has_news:
         announce(found, Path(out))
@@ -66,7 +66,7 @@ def retrain(
     try:
         chosen = read_config(Path(config), settings)
         outcome = retrain_run(chosen, Path(out), run=_run, tell=say, force=force)
-    except (*user_errors(), OSError) as error:
+    except _expected() as error:
         return failed(one_line(error))
     show_outcome(outcome, Path(out))
     return completed(str(outcome))
@@ -83,9 +83,14 @@ def run(config: str, out: str, settings: list[str]) -> Ended:
     """
     try:
         folders = _run(read_config(Path(config), settings), Path(out))
-    except (*user_errors(), OSError) as error:
+    except _expected() as error:
         return failed(one_line(error))
     return completed(f"{len(folders)} steps are done in {out}")
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """What one line says enough of, a full disk included."""
+    return (*user_errors(), OSError)
 
 
 def _run(config: RunConfig, out: Path) -> Mapping[str, str]:

@@ -1,7 +1,6 @@
 """How far a run is, from its folder alone: `oscar-flow status DIR [--watch]`."""
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -10,6 +10,7 @@ from flows.commands.clean import cleanable, free, in_bytes
 from flows.errors import FlowError, RunLockedError
 from flows.history import record
 from flows.identity import IDENTITY
+from flows.models import Registry
 from flows.run_folder import RunFolder, locked
 from storage.artifacts import write_done
 
@@ -87,6 +88,16 @@ def test_a_folder_that_the_configuration_names_stays(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.config.write_text(f"detector_weights: {tmp_path}/train-000000000001/model\n")
     assert names(run) == []
+
+
+def test_the_list_of_photos_that_was_judged_last_stays(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    shelf = tmp_path / "state" / "outside"
+    shelf.mkdir(parents=True)
+    for digest in ("a" * 64, "b" * 64):
+        (shelf / f"{digest}.names").write_text("")
+    Registry(run).settle("0001", {"photos": {"0": "a" * 64}})
+    assert [name for name in names(run) if "outside" in name] == [f"state/outside/{'b' * 64}.names"]
 
 
 def test_while_a_step_is_not_done_its_newest_finished_folder_stays(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `oscar-flow deploy` serves, `prefect.yaml` describes, and work pools are made of."""
 
+import fcntl
 import inspect
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.flows import load_flow_from_entrypoint
+from prefect.logging import disable_run_logger
 from prefect.server.schemas.actions import WorkPoolCreate as ServersWorkPoolCreate
 
 from flows.commands import served
@@ -105,6 +107,34 @@ def test_a_run_folder_is_busy_while_somebody_writes_it(tmp_path: Path) -> None:
     assert not is_busy(tmp_path)
 
 
+def test_who_asks_whether_a_run_folder_is_busy_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: object) -> None:
+        raise AssertionError("a start at this moment would be refused")
+
+    with locked(RunFolder(tmp_path)):
+        written = (tmp_path / ".lock").read_text()
+        monkeypatch.setattr(fcntl, "flock", taken)
+        assert is_busy(tmp_path)
+    (tmp_path / ".lock").write_text(written.replace(f"process {os.getpid()}", f"process {2**22}"))
+    assert not is_busy(tmp_path)
+
+
+def test_what_the_disk_refuses_is_one_line_in_the_page(tmp_path: Path) -> None:
+    config = tmp_path / "scenes.yaml"
+    config.write_text(CONFIG.replace("ROOT", str(tmp_path)))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "file").write_text("where a folder should be")
+    for body in (served.check, served.retrain, served.run):
+        with disable_run_logger():
+            ended = body.fn(str(config), str(tmp_path / "file" / "run"), [])
+        assert ended.name == "Failed"
+        assert ended.message is not None
+        assert ended.message.startswith(f"{tmp_path}/file")
+        assert "Not a directory" in ended.message
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_work_pool_can_be_made_of_each_template(kind: str) -> None:
     template = json.loads((POOLS / f"{kind}.json").read_text())
@@ -140,6 +170,9 @@ def test_what_prefect_yaml_names_is_there() -> None:
         flow = load_flow_from_entrypoint(each["entrypoint"])
         assert set(each["parameters"]) <= set(inspect.signature(flow.fn).parameters)
         assert each["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    (schedule,) = found[0]["schedules"]
+    looks, _, _ = deployments(make_served(Path("/runs/demo"), cron=schedule["cron"]))
+    assert found[0]["parameters"]["late_after"] == looks.parameters["late_after"]
     (trigger,) = found[1]["triggers"]
     assert trigger["expect"] == [UPDATED]
     assert trigger["match"] == {"prefect.resource.name": Path(found[0]["parameters"]["out"]).name}

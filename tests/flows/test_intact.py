@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.identity import IDENTITY
 from flows.intact import check_inputs
 from storage.artifacts import write_done
 from storage.errors import DamagedFileError
@@ -17,6 +18,7 @@ def made(tmp_path: Path) -> Path:
     (folder / "model" / "weights").write_bytes(b"12345")
     (folder / "model" / "names").write_bytes(b"a b")
     (folder / "rows.parquet").write_bytes(b"rows")
+    (folder / IDENTITY).write_text("{}")
     write_done(folder, "0123", {})
     return folder
 
@@ -31,6 +33,19 @@ def test_a_changed_bit_is_named_with_the_step_that_mends_it(made: Path, place: s
     (made / "model" / "weights").write_bytes(b"12344")
     with pytest.raises(DamagedFileError, match=r"weights: bytes changed .* --from train"):
         check_inputs({"more": {"a": made / place}})
+
+
+def test_a_registered_version_is_not_made_again_but_left_for_another(tmp_path: Path) -> None:
+    version = tmp_path / "run" / "models" / "0001"
+    (version / "train_detector").mkdir(parents=True)
+    weights = version / "train_detector" / "model.safetensors"
+    weights.write_bytes(b"12345")
+    write_done(version, "0123", {})
+    weights.write_bytes(b"12344")
+    with pytest.raises(DamagedFileError) as error:
+        check_inputs({"detector": version / "train_detector"})
+    said = f"registered version, choose another: oscar-flow models rollback {tmp_path}/run"
+    assert str(error.value).endswith(said)
 
 
 def test_only_what_is_taken_is_compared_and_shards_are_their_readers_matter(made: Path) -> None:

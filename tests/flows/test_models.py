@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from flows.models import Registry
 from flows.register import register_finished
 from flows.run_folder import RunFolder
 from storage.artifacts import damaged_files, read_done
-from tests.builders_models import METRIC, FinishedRuns, add_photos, make_config
+from tests.builders_models import METRIC, FinishedRuns, add_photos, flip, make_config
 
 
 def make_versions(out: Path, number: int) -> Registry:
@@ -121,11 +122,98 @@ def test_a_crash_between_link_and_history_loses_no_way_back(tmp_path: Path) -> N
 def test_a_damaged_version_is_not_made_current(tmp_path: Path) -> None:
     registry = make_versions(tmp_path, 2)
     weights = tmp_path / "models" / "0001" / "vqa_train" / "model.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    flip(weights)
     with pytest.raises(MissingModelError, match=r"vqa_train/model\.safetensors: damaged"):
         registry.rollback()
     assert current(registry) == "0002"
+
+
+def test_a_spoiled_model_is_not_registered(tmp_path: Path) -> None:
+    registry = make_versions(tmp_path, 1)
+    FinishedRuns(0.5)(make_config(tmp_path / "data", seed=7), tmp_path)
+    folders = json.loads((tmp_path / "steps.json").read_text())
+    weights = tmp_path / folders["vqa_train"] / "model" / "model.safetensors"
+    flip(weights)
+    for refused in (lambda: register_finished(registry), lambda: promote(tmp_path, None)):
+        with pytest.raises(MissingModelError) as error:
+            refused()
+        assert str(error.value).startswith(f"{weights}: bytes changed")
+        assert str(error.value).endswith(f"oscar-flow resume {tmp_path} --from vqa_train")
+    assert [each.name for each in registry.versions()] == ["0001"]
+    flip(weights)
+    assert register_finished(registry).name == "0002"
+
+
+def test_a_given_detector_that_is_spoiled_is_not_registered(tmp_path: Path) -> None:
+    make_versions(tmp_path / "other", 1)
+    detector = tmp_path / "other" / "models" / "0001" / "train_detector"
+    FinishedRuns(0.5)(make_config(tmp_path / "data", detector_weights=detector), tmp_path)
+    flip(detector / "detector.json")
+    registry = Registry(RunFolder(tmp_path))
+    with pytest.raises(MissingModelError, match=f"models rollback {tmp_path}/other$"):
+        register_finished(registry)
+    (detector / "detector.json").unlink()
+    with pytest.raises(MissingModelError, match=r"0001: no longer what DONE\.json says"):
+        register_finished(registry)
+    assert registry.versions() == []
+
+
+def test_a_spoiled_version_is_no_answer_to_the_same_models_made_again(tmp_path: Path) -> None:
+    registry = make_versions(tmp_path, 1)
+    kept = tmp_path / "models" / "0001" / "vqa_train" / "model.safetensors"
+    content = kept.read_bytes()
+    kept.unlink()  # no longer one file with the step's
+    kept.write_bytes(content)
+    flip(kept)
+    assert register_finished(registry).name == "0002"
+    assert promote(tmp_path, None).startswith("version 0002 is current")
+
+
+def test_folders_of_a_version_are_on_disk_before_it_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def appear(source: Path, target: Path) -> None:
+        if Path(target).parent.name == "models":
+            assert {f"{source}/{step}" for step in ("train_detector", "vqa_train")} <= set(synced)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "rename", appear)
+    assert make_versions(tmp_path, 1).versions()[0].name == "0001"
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_current_version_that_is_not_whole_can_be_left(tmp_path: Path, is_gone: bool) -> None:
+    registry = make_versions(tmp_path, 3)
+    registry.rollback("2")
+    current_folder = tmp_path / "models" / "0002"
+    if is_gone:
+        shutil.rmtree(current_folder)
+    else:
+        (current_folder / "vqa_train" / "model.safetensors").write_text("")
+    with pytest.raises(MissingModelError) as error:
+        registry.in_use()
+    assert str(error.value) == (
+        f"{current_folder}: current, and not whole; oscar-flow models rollback {tmp_path}"
+    )
+    assert registry.rollback().name == "0001"
+    assert registry.history()[-1].previous == "0002"
+
+
+def test_an_only_version_that_is_not_whole_is_registered_anew(tmp_path: Path) -> None:
+    registry = make_versions(tmp_path, 1)
+    (tmp_path / "models" / "0001" / "vqa_train" / "model.safetensors").unlink()
+    with pytest.raises(MissingModelError, match=f"oscar-flow models promote {tmp_path}$"):
+        registry.in_use()
+    assert promote(tmp_path, None).startswith("version 0002 is current")
+    assert registry.in_use() is not None
 
 
 def test_what_a_crash_left_half_written_is_no_version(tmp_path: Path) -> None:
@@ -144,6 +232,26 @@ def test_old_versions_go_but_never_those_that_are_needed(tmp_path: Path) -> None
     assert registry.prune(1, needed=f"warm_start: {tmp_path}/models/0003") == ["0004"]
     assert [each.name for each in registry.versions()] == ["0001", "0002", "0003", "0005"]
     assert registry.history()[-1].event == "removed"
+
+
+def test_the_version_judged_last_stays(tmp_path: Path) -> None:
+    registry = make_versions(tmp_path, 5)
+    registry.settle("0002", {"total": "of its data"})
+    assert registry.prune(1) == ["0001", "0003"]
+    judged = registry.judged()
+    assert judged is not None
+    assert (judged.version, judged.data) == ("0002", {"total": "of its data"})
+
+
+def test_without_a_note_the_newest_that_was_decided_about_counts(tmp_path: Path) -> None:
+    registry = make_versions(tmp_path, 2)
+    note = tmp_path / "models" / "judged.json"
+    for text in (None, "{cut by a cra", "[]", '{"version": "0009", "data": {}}'):
+        if text is not None:
+            note.write_text(text)
+        judged = registry.judged()
+        assert judged is not None
+        assert (judged.version, judged.data) == ("0002", registry.version("2").lineage.data)
 
 
 def test_a_number_is_not_used_again(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import FlowError
+from flows.commands.models import promote
+from flows.errors import FlowError, MissingModelError
 from flows.models import Registry
 from flows.retrain import KEPT, NOTHING_NEW, PROMOTED, Outcome, check_data, retrain
 from flows.retrain_settings import Bound, Retraining
@@ -89,6 +90,87 @@ def test_an_interrupted_retraining_goes_on_and_is_decided_once(tmp_path: Path) -
     assert (again.state, again.current) == (PROMOTED, "0002")
     assert whole.configs[0] == whole.configs[1]
     assert learn(tmp_path, whole).state == NOTHING_NEW
+
+
+def three_ticks(tmp_path: Path, run: FinishedRuns, **settings) -> list[str]:
+    """What three looks in a row come to."""
+    return [str(learn(tmp_path, run, **settings)) for _ in range(3)]
+
+
+def test_data_that_goes_back_to_what_it_was_is_judged_once(tmp_path: Path) -> None:
+    run = FinishedRuns(0.5, 0.6, 0.5)
+    for photo in "ab":
+        add_photos(tmp_path / "data", photo)
+        learn(tmp_path, run, keep_detector=False)
+    (tmp_path / "data" / "photos" / "b.jpg").unlink()
+    back = learn(tmp_path, run, keep_detector=False)
+    assert str(back.check) == "1 photo removed since version 0002"
+    assert (back.state, back.current) == (PROMOTED, "0001")
+    quiet = three_ticks(tmp_path, run, keep_detector=False)
+    assert quiet == ["no new data since version 0001"] * 3
+    assert len(run.configs) == 3
+    add_photos(tmp_path / "data", "b")
+    assert learn(tmp_path, run, keep_detector=False).check.difference.added == 1
+
+
+def test_a_photo_that_comes_during_the_run_is_new_once(tmp_path: Path) -> None:
+    add_photos(tmp_path / "data", "a")
+    run = FinishedRuns(0.5, meanwhile=lambda: add_photos(tmp_path / "data", "late"))
+    first = learn(tmp_path, run, keep_detector=False)
+    assert first.check.difference.added == 1
+    assert first.version is not None
+    data = check_data(make_config(tmp_path / "data"), tmp_path / "run").digest.as_json()
+    assert first.version.lineage.data == data
+    again = learn(tmp_path, run, keep_detector=False)
+    assert str(again.check) == "1 photo added since version 0001"
+    assert again.current == "0001"
+    quiet = three_ticks(tmp_path, run, keep_detector=False)
+    assert quiet == ["no new data since version 0001"] * 3
+    assert len(run.configs) == 2
+
+
+def test_what_is_promoted_by_hand_is_learned_from(tmp_path: Path) -> None:
+    run = FinishedRuns(0.5)
+    for photo in "ab":
+        add_photos(tmp_path / "data", photo)
+        learn(tmp_path, run)
+    add_photos(tmp_path / "data", "c")
+    run(make_config(tmp_path / "data", seed=3), tmp_path / "run")
+    promote(tmp_path / "run", None)
+    promote(tmp_path / "run", "1")
+    assert three_ticks(tmp_path, run) == ["no new data since version 0003"] * 3
+
+
+def test_a_current_version_that_is_not_whole_stops_it(tmp_path: Path) -> None:
+    gate = {METRIC: Bound(may_fall=0.1)}
+    run = FinishedRuns(0.8, 0.9, 0.1, 0.1)
+    for photo in "ab":
+        add_photos(tmp_path / "data", photo)
+        learn(tmp_path, run, gate=gate)
+    place = tmp_path / "run" / "models" / "0002"
+    add_photos(tmp_path / "data", "c")
+    (place / "vqa_train" / "model.safetensors").unlink()
+    with pytest.raises(MissingModelError) as error:
+        learn(tmp_path, run, gate=gate)
+    assert str(error.value) == (
+        f"{place}: current, and not whole; oscar-flow models rollback {tmp_path}/run"
+    )
+    assert len(run.configs) == 2
+    assert Registry(RunFolder(tmp_path / "run")).rollback().name == "0001"
+    outcome = learn(tmp_path, run, gate=gate)
+    assert (outcome.state, outcome.current) == (KEPT, "0001")
+
+
+def test_a_current_version_that_breaks_during_the_run_is_no_open_gate(tmp_path: Path) -> None:
+    place = tmp_path / "run" / "models" / "0001" / "vqa_train" / "model.safetensors"
+    gate = {METRIC: Bound(may_fall=0.1)}
+    add_photos(tmp_path / "data", "a")
+    learn(tmp_path, FinishedRuns(0.9), gate=gate)
+    add_photos(tmp_path / "data", "b")
+    broken = FinishedRuns(0.1, meanwhile=place.unlink)
+    with pytest.raises(MissingModelError, match="0001: current, and not whole"):
+        learn(tmp_path, broken, gate=gate, keep_detector=False)
+    assert Registry(RunFolder(tmp_path / "run")).current_name() == "0001"
 
 
 def test_extraction_keeps_the_detector_of_the_version_in_use(tmp_path: Path) -> None:

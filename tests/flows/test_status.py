@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from flows.attempts import Attempt, add_attempt
-from flows.commands.status import RunStatus, holder_of, show_status, status_of
+from flows.commands.status import RunStatus, show_status, status_of
 from flows.errors import FlowError
 from flows.family import VARIABLE, members
 from flows.process import boot_id, start_ticks
-from flows.run_folder import RunFolder, StepState, locked, utc_now
+from flows.run_folder import RunFolder, StepState, holder_of, locked, utc_now
 from storage.artifacts import write_done
 from tests.builders_flows import until
 
