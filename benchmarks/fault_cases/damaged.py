@@ -192,6 +192,27 @@ def model_flipped(ground: Ground) -> Iterator[Row]:
     )
 
 
+def model_cut(ground: Ground) -> Iterator[Row]:
+    """A finished model lost its end: it is trained again, whatever says that it was."""
+    yield from _in_finished(
+        ground, "model cut", TRAIN, "model/*.safetensors", cut, before="vqa_predict"
+    )
+
+
+def model_removed(ground: Ground) -> Iterator[Row]:
+    """A finished model is gone."""
+    yield from _in_finished(
+        ground, "model removed", TRAIN, "model/*.safetensors", remove, before="vqa_predict"
+    )
+
+
+def detector_cut(ground: Ground) -> Iterator[Row]:
+    """A finished detector lost its end."""
+    yield from _in_finished(
+        ground, "detector cut", "train_detector", "detector/*.safetensors", cut, before=DETECT
+    )
+
+
 def mark_cut(ground: Ground) -> Iterator[Row]:
     """A done-mark lost its end: the step is looked at again, its shards are kept."""
     yield from _in_finished(ground, "done-mark cut", DETECT, "DONE.json", cut, before=TRAIN)
@@ -320,6 +341,9 @@ FAULTS = (
     Fault(name="shard missing", inject=shard_missing),
     Fault(name="manifest missing", inject=manifest_missing),
     Fault(name="model flipped", inject=model_flipped),
+    Fault(name="model cut", inject=model_cut),
+    Fault(name="model removed", inject=model_removed),
+    Fault(name="detector cut", inject=detector_cut),
     Fault(name="done-mark cut", inject=mark_cut),
     Fault(name="done-mark missing", inject=mark_missing, is_short=True),
     Fault(name="unfinished: shard flipped", inject=unfinished_shard_flipped),
