@@ -117,6 +117,8 @@ class _WatchedRun:
             self.results = run_plan(self._execution)
         if self._left is not None:
             reaping.keep_outcome(self._execution.run, self._left, reaping.COMPLETED)
+            if has_server():  # it may be back by now
+                reaping.reap(self._execution.run)
         return self.results
 
     def _body(self, run: str) -> None:

@@ -123,7 +123,11 @@ def _unfinished(client: SyncPrefectClient, left: Left) -> Iterator[FlowRun]:
             flow_run = client.read_flow_run(UUID(each))
             # an outer flow that ran again since is not this one's to end
             is_retried = each == left.outer_id and flow_run.run_count > 1
-            if flow_run.state is not None and flow_run.state.is_running() and not is_retried:
+            if flow_run.state is None or is_retried:
+                continue
+            # one that ended well while its server was away may have been called failed for that
+            is_wrong = left.outcome == COMPLETED and not flow_run.state.is_completed()
+            if flow_run.state.is_running() or is_wrong:
                 yield flow_run
 
 

@@ -118,6 +118,28 @@ def test_doctor_reaps_what_was_killed_and_only_that(server: str, tmp_path: Path)
     assert _doctor(runs, PREFECT_API_URL=server).stdout.startswith("nothing to reap")
 
 
+def test_a_run_that_ended_well_is_no_failed_one(server: str, tmp_path: Path) -> None:
+    """Its server was away for a while, and Prefect called it failed when that was back."""
+    _run(tmp_path / "runs" / "called-failed", "bad", PREFECT_API_URL=server)
+    (flow_run,) = ask(server, "flow_runs", _of("called-failed"))
+    word = {
+        "flow_run_id": flow_run["id"],
+        "outer_id": "",
+        "api": server,
+        "pid": 1,
+        "start_ticks": 1,
+        "boot_id": "",
+        "host": "here",
+        "outcome": "completed",
+    }
+    place = tmp_path / "runs" / "called-failed" / "state" / "prefect.json"
+    place.write_text(json.dumps(word))
+    ended = _doctor(tmp_path / "runs", PREFECT_API_URL=server)
+    assert ended.returncode == 0, ended.stderr
+    assert _flow_state(server, "called-failed") == "Completed"
+    assert not place.exists()
+
+
 def test_a_server_that_goes_away_costs_a_warning(tmp_path: Path) -> None:
     port = free_port()
     lost = start_server(tmp_path / "home", port)
