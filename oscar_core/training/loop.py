@@ -129,6 +129,7 @@ def train(
                 save_checkpoint(checkpoints, model, optimiser, at)
         if is_stopped:
             raise TrainingStoppedError(f"stopped after update {at.step} of {num_steps}")
+    log.sync()
     return TrainSummary(
         num_steps=num_steps,
         num_examples=len(lesson.examples),
