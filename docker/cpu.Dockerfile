@@ -6,14 +6,14 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title=oscar-flow org.opencontainers.image.revision=${REVISION}
 ENV PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 HF_HUB_OFFLINE=1 UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 
-# The program belongs to root and is not written to; runs go to /work, which belongs to oscar.
-RUN useradd --create-home --uid 10001 oscar && install -d -o oscar -g oscar /work /work/runs
+# The program belongs to root and is not written to; runs go to /srv, which belongs to oscar.
+RUN useradd --create-home --uid 10001 oscar && install -d -o oscar -g oscar /srv /srv/runs
 WORKDIR /app
 COPY . .
 RUN .ci/install '[pretrained,s3,ray]' "${TORCH_BACKEND}"
 ENV PATH=/app/.venv/bin:$PATH
 
 USER 10001:10001
-WORKDIR /work
+WORKDIR /srv
 ENTRYPOINT ["oscar-flow"]
 CMD ["--help"]

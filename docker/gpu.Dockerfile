@@ -3,7 +3,7 @@
 # toolkit. detectron2 is there for those who compare with it; nothing of oscar-flow needs it.
 FROM python:3.12.14-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254 AS program
 ENV PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 HF_HUB_OFFLINE=1 UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
-RUN useradd --create-home --uid 10001 oscar && install -d -o oscar -g oscar /work /work/runs
+RUN useradd --create-home --uid 10001 oscar && install -d -o oscar -g oscar /srv /srv/runs
 WORKDIR /app
 COPY . .
 RUN .ci/install '[pretrained,s3,ray]'
@@ -23,6 +23,6 @@ RUN --mount=from=detectron2,source=/wheels,target=/wheels \
 ENV PATH=/app/.venv/bin:$PATH NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 USER 10001:10001
-WORKDIR /work
+WORKDIR /srv
 ENTRYPOINT ["oscar-flow"]
 CMD ["--help"]

@@ -55,7 +55,7 @@ class Trial:
             text = text.replace(f"//{name}:{port}", f"//127.0.0.1:{self.ports[name]}")
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{self.ports[name]}")
         text = str(self.ports["server"]) if text == "4200" else text
-        return text.replace("0.0.0.0", "127.0.0.1").replace("/work/", f"{self.work}/")
+        return text.replace("0.0.0.0", "127.0.0.1").replace("/srv/", f"{self.work}/")
 
     def environment(self, service: str) -> dict[str, str]:
         """What a container of the service would have."""
@@ -99,9 +99,9 @@ def main(folder: Path) -> int:
         trial.tried("server: shows the run's report", shown == 200, page)
         program = (path for path in trial.app.rglob("*") if ".git" not in path.parts)
         changed = [str(path) for path in program if path.lstat().st_mtime > before]
-        trial.tried("nothing was written beside /work", not changed, ", ".join(changed[:3]))
+        trial.tried("nothing was written beside /srv", not changed, ", ".join(changed[:3]))
     tell = [path for path in trial.work.rglob("*") if path.is_file() and holds(path, trial.secrets)]
-    trial.tried("no file of /work holds a secret", not tell, ", ".join(map(str, tell[:3])))
+    trial.tried("no file of /srv holds a secret", not tell, ", ".join(map(str, tell[:3])))
     return trial.failures
 
 
