@@ -83,7 +83,6 @@ def test_there_are_enough_faults_and_each_has_its_own_name() -> None:
     assert len(set(names)) == len(names) >= 40
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_short_selection_survives(tmp_path: Path) -> None:
     ended = subprocess.run(
