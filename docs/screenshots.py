@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.builders_flows import PYTHON  # noqa: E402  # the line above makes it findable
-from tests.postgres import postgres  # noqa: E402
-from tests.prefect_server import ask, plain_environment, serving  # noqa: E402
+from tests.postgres import postgres  # noqa: E402  # as above
+from tests.prefect_server import ask, plain_environment, serving  # noqa: E402  # as above
 
 CHROMIUM = "/usr/bin/chromium"
 OPTIONS = (
