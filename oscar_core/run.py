@@ -28,7 +28,8 @@ from oscar_core.task import Knowledge, Scores, Task, load_task
 from oscar_core.tokens import Tokenizer, build_vocabulary, read_vocabulary
 from oscar_core.training.checkpoints import remove_checkpoints
 from oscar_core.training.config import TrainingConfig
-from oscar_core.training.loop import Lesson, StepReport, TrainSummary, train
+from oscar_core.training.lesson import Lesson
+from oscar_core.training.loop import StepReport, TrainSummary, train
 from oscar_core.training.seeds import seed_weights
 from oscar_core.training.standardise import fold, measure_spread, standardise
 from oscar_core.training.together import Together, join

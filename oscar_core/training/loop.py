@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from oscar_core.errors import TrainingError, TrainingStoppedError
-from oscar_core.task import Knowledge, Phase, Task
+from oscar_core.task import Phase
 from oscar_core.training.checkpoints import Place, load_checkpoint, save_checkpoint
 from oscar_core.training.config import TrainingConfig
+from oscar_core.training.lesson import Lesson
 from oscar_core.training.loss_log import LossLog
 from oscar_core.training.optimiser import PublishedAdamW, build_optimiser
 from oscar_core.training.order import Drawn, Order
@@ -55,18 +56,6 @@ class TrainSummary:
     phase_steps: dict[str, int]
     resumed_at: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
-    """What is to be learned: the task, its settings, its material."""
-
-    task: Task
-    config: Any
-    knowledge: Knowledge
-    examples: Sequence[Any]
-    phases: tuple[Phase, ...]
-    identity: str
 
 
 def train(
