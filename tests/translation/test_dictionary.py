@@ -29,8 +29,8 @@ def source(label: str, kind: Kind = "object", dictionary: TagDictionary | None =
         ("Car", "汽车"),
         ("cars", "汽车"),
         ("people", "人"),
-        ("traffic-lights", "交通灯"),
-        ("T-Shirt", "短袖衫"),
+        ("traffic-lights", "红绿灯"),
+        ("T-Shirt", "T恤"),
         ("skis", "滑雪板"),
         ("hair drier", "吹风机"),
         ("tyres", "轮胎"),
@@ -87,7 +87,7 @@ def test_a_word_of_the_other_kind_is_borrowed_and_said_so() -> None:
         "人行道",
         "borrowed",
     )
-    assert (chinese("shiny"), source("shiny")) == ("发亮", "borrowed")
+    assert (chinese("shiny"), source("shiny")) == ("闪亮", "borrowed")
     assert source("glasses", "attribute") == "borrowed"
 
 
