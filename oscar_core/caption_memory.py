@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.models.bert.modeling_bert import BertLayer
 
+from oscar_core.attention import MASKED, additive_mask
 from oscar_core.caption_packing import CaptionBatch
-from oscar_core.encoder import MASKED, KeysAndValues, additive_mask
+from oscar_core.layers import EncoderLayer, KeysAndValues
 from oscar_core.models import CaptionModel
 from oscar_core.packing import PackedBatch
 
@@ -96,7 +96,7 @@ class CaptionMemory:
             ]
 
     def _attend(
-        self, layer: BertLayer, states: Tensor, context: KeysAndValues, words: KeysAndValues
+        self, layer: EncoderLayer, states: Tensor, context: KeysAndValues, words: KeysAndValues
     ) -> Tensor:
         """Attention of two positions a row to the image's context and the row's own words.
 

@@ -4,22 +4,20 @@ Letters: B examples, T text positions, R region positions, S = T + R, P remember
 H hidden width, F region input width, L layers, A attention heads.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from transformers import BertConfig
-from transformers.models.bert.modeling_bert import BertEmbeddings, BertLayer, BertPooler
+from transformers import initialization
+from transformers.modeling_utils import PreTrainedModel
 
+from oscar_core.attention import EAGER, Sight
 from oscar_core.config import OscarConfig
-
-MASKED = -10000.0
-"""Added to the score of a key that must not be seen. Finite, as in the original: a query that
-sees nothing attends to everything by its raw scores."""
+from oscar_core.dropout import Dropout
+from oscar_core.hub_config import OscarHubConfig, hub_config
+from oscar_core.layers import Attend, EncoderLayer, KeysAndValues, Pooler, TextEmbeddings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,90 +36,76 @@ class Encoded:
     attentions: tuple[Tensor, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeysAndValues:
-    """What one layer lets its queries look at; P positions.
+class OscarPreTrained(PreTrainedModel):  # type: ignore[no-untyped-call]  # its __init_subclass__
+    """What all our models share in transformers' eyes: config class, initialisation, abilities."""
 
-    keys, values: (B, A, P, H / A) float32
-    """
+    config_class = OscarHubConfig
+    config: OscarHubConfig
+    base_model_prefix = "encoder"
+    input_modalities = ["text", "image"]  # noqa: RUF012  # transformers' own form
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _no_split_modules = ["EncoderLayer"]  # noqa: RUF012
 
-    keys: Tensor
-    values: Tensor
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]
 
-    def extended(self, later: "KeysAndValues") -> "KeysAndValues":
-        """These positions, then the later ones."""
-        return KeysAndValues(
-            keys=torch.cat([self.keys, later.keys], dim=2),
-            values=torch.cat([self.values, later.values], dim=2),
-        )
+    def post_init(self) -> None:
+        """Draw the weights; every constructor ends with it."""
+        super().post_init()  # type: ignore[no-untyped-call]
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Linear and embedding weights from N(0, range), the padding row too; LayerNorm 1, 0.
 
-def additive_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn 1 = visible, 0 = hidden into what is added to the attention scores.
+        Biases are 0. transformers' functions leave loaded tensors alone.
 
-    Args:
-        attention_mask: (B, S) for all queries alike, or (B, queries, keys).
-        dtype: Of the scores.
-
-    Returns:
-        (B, 1, 1, S) or (B, 1, queries, keys).
-
-    Raises:
-        ValueError: The mask has neither 2 nor 3 dimensions.
-    """
-    if attention_mask.dim() == 2:
-        visible = attention_mask[:, None, None, :]
-    elif attention_mask.dim() == 3:
-        visible = attention_mask[:, None, :, :]
-    else:
-        raise ValueError(f"attention mask of shape {tuple(attention_mask.shape)}: want (B, S)")
-    return (1.0 - visible.to(dtype)) * MASKED
-
-
-def initialise(module: nn.Module, initializer_range: float) -> None:
-    """Draw the weights of `module` and all below it anew from torch's default generator.
-
-    Linear and embedding weights from N(0, range) (the padding row too), biases 0, LayerNorm 1, 0.
-
-    Source: `pt/modeling_bert.py:init_weights`.
-    """
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=initializer_range)
-        if isinstance(part, nn.LayerNorm):
-            nn.init.ones_(part.weight)
-        if isinstance(part, nn.Linear | nn.LayerNorm) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+        Source: `pt/modeling_bert.py:init_weights`.
+        """
+        if isinstance(module, nn.Linear | nn.Embedding):
+            initialization.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.LayerNorm):
+            initialization.ones_(module.weight)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            initialization.zeros_(bias)
 
 
-class OscarEncoder(nn.Module):
-    """BERT over words, then regions; transformers' BERT layers, our own forward.
+class OscarEncoder(OscarPreTrained):
+    """BERT over words, then regions.
 
-    The parameters are transformers' own (`embeddings`, `layers`, `pooler`) beside
-    `region_projection` and `region_norm`; `published/bert_names.py` maps them to the names of
-    published checkpoints. Regions get neither a position nor a token type.
+    `published/bert_names.py` maps its parameters to the names of published checkpoints. Regions
+    get neither a position nor a token type.
 
     Source: `oscar/modeling/modeling_bert.py:BertImgModel`.
     """
 
-    def __init__(self, config: OscarConfig) -> None:
-        super().__init__()
-        self.config = config
-        bert = _bert_config(config)
-        # transformers leaves its constructors untyped
-        # transformers leaves its constructors untyped
-        self.embeddings = BertEmbeddings(bert)  # type: ignore[no-untyped-call]
-        layers = [BertLayer(bert) for _ in range(config.num_layers)]  # type: ignore[no-untyped-call]
-        self.layers = nn.ModuleList(layers)
-        self.pooler = BertPooler(bert)  # type: ignore[no-untyped-call]
+    def __init__(self, config: OscarConfig | OscarHubConfig) -> None:
+        config = hub_config(config)
+        super().__init__(config)
+        self.embeddings = TextEmbeddings(config)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        self.pooler = Pooler(config)
         self.region_projection = nn.Linear(config.region_feature_dim, config.hidden_size)
         self.region_norm = (
             nn.LayerNorm(config.hidden_size, eps=config.region_norm_eps)
             if config.has_region_norm
             else None
         )
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        initialise(self, config.initializer_range)
+        self.dropout = Dropout(config.hidden_dropout)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word embedding."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another word embedding in its place."""
+        self.embeddings.word_embeddings = cast(nn.Embedding, value)
 
     def embed_text(
         self, input_ids: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None
@@ -131,13 +115,7 @@ class OscarEncoder(nn.Module):
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        part = self.embeddings
-        summed = (
-            part.word_embeddings(input_ids)
-            + part.position_embeddings(position_ids)
-            + part.token_type_embeddings(token_type_ids)
-        )
-        embedded: Tensor = self.dropout(part.LayerNorm(summed))
+        embedded: Tensor = self.embeddings(input_ids, token_type_ids, position_ids)
         return embedded
 
     def embed_regions(self, region_features: Tensor) -> Tensor:
@@ -148,29 +126,19 @@ class OscarEncoder(nn.Module):
         embedded: Tensor = self.dropout(projected)
         return embedded
 
-    def each_layer(self) -> list[BertLayer]:
+    def each_layer(self) -> list[EncoderLayer]:
         """The layers from the embedding upwards."""
-        return [cast(BertLayer, layer) for layer in self.layers]
+        return [cast(EncoderLayer, layer) for layer in self.layers]
 
-    def queries(self, layer: BertLayer, states: Tensor) -> Tensor:
+    def queries(self, layer: EncoderLayer, states: Tensor) -> Tensor:
         """What a layer asks for: (B, positions, H) -> (B, A, positions, H / A)."""
-        return self.split_heads(layer.attention.self.query(states))
+        return layer.queries(states)
 
-    def keys_and_values(self, layer: BertLayer, states: Tensor) -> KeysAndValues:
+    def keys_and_values(self, layer: EncoderLayer, states: Tensor) -> KeysAndValues:
         """What a layer's queries will look at: (B, P, H) -> keys and values by head."""
-        attention = layer.attention.self
-        return KeysAndValues(
-            keys=self.split_heads(attention.key(states)),
-            values=self.split_heads(attention.value(states)),
-        )
+        return layer.keys_and_values(states)
 
-    def split_heads(self, states: Tensor) -> Tensor:
-        """(B, positions, H) -> (B, A, positions, H / A)."""
-        heads = self.config.num_heads
-        by_head = states.reshape(*states.shape[:-1], heads, states.shape[-1] // heads)
-        return by_head.transpose(1, 2)
-
-    def finish_layer(self, layer: BertLayer, states: Tensor, context: Tensor) -> Tensor:
+    def finish_layer(self, layer: EncoderLayer, states: Tensor, context: Tensor) -> Tensor:
         """Everything of a layer that follows its attention.
 
         Args:
@@ -178,23 +146,19 @@ class OscarEncoder(nn.Module):
             states: (B, positions, H) the layer's input.
             context: (B, positions, H) attended values, heads merged.
         """
-        after = layer.attention.output
-        states = after.LayerNorm(self.dropout(after.dense(context)) + states)
-        wide = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(states))
-        last = layer.output
-        finished: Tensor = last.LayerNorm(self.dropout(last.dense(wide)) + states)
-        return finished
+        return layer.finish(states, context)
 
     def pool(self, sequence: Tensor) -> Tensor:
         """(B, S, H) -> (B, H): tanh of a linear map of position 0."""
-        return torch.tanh(self.pooler.dense(sequence[:, 0]))
+        pooled: Tensor = self.pooler(sequence)
+        return pooled
 
     def forward(
         self,
         input_ids: Tensor,
-        token_type_ids: Tensor | None,
-        attention_mask: Tensor,
-        region_features: Tensor | None,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        region_features: Tensor | None = None,
         position_ids: Tensor | None = None,
         head_mask: Tensor | None = None,
         history: Sequence[Tensor] | None = None,
@@ -207,35 +171,36 @@ class OscarEncoder(nn.Module):
         Args:
             input_ids: (B, T) int64.
             token_type_ids: (B, T) int64; None for all 0.
-            attention_mask: (B, S), or (B, S, P + S) by query and key; 1 = visible.
+            attention_mask: (B, S), or (B, S, P + S) by query and key; 1 = visible. None: all is.
             region_features: (B, R, F) float32; None for text alone.
             position_ids: (B, T) int64; None for 0..T-1.
             head_mask: (A,) or (L, A) factors on the attention probabilities.
             history: L of (B, P, H), the input of each layer at earlier positions, put before the
                 keys and values; then the mask has to be 3-D.
             keep_hidden_states: Return the input of every layer and the last output.
-            keep_attentions: Return the attention probabilities.
+            keep_attentions: Return the attention probabilities, which "eager" alone computes.
         """
         states = self.embed_text(input_ids, token_type_ids, position_ids)
         if region_features is not None:
             states = torch.cat([states, self.embed_regions(region_features)], dim=1)
-        bias = additive_mask(attention_mask, states.dtype)
+        if attention_mask is None:
+            num_seen = states.shape[1] + (history[0].shape[1] if history else 0)
+            attention_mask = states.new_ones(len(states), num_seen)
+        sight = Sight.of(
+            attention_mask,
+            EAGER if keep_attentions or head_mask is not None else self._implementation,
+            num_queries=states.shape[1],
+            dtype=states.dtype,
+            dropout=self.config.attention_dropout if self.training else 0.0,
+        )
         factors = _per_layer(head_mask, len(self.layers))
         hidden_states, attentions = [states], []
-        for index, layer in enumerate(self.each_layer()):
-            seen = states if history is None else torch.cat([history[index], states], dim=1)
-            context, probabilities = self._attend(
-                layer,
-                states,
-                self.keys_and_values(layer, seen),
-                bias,
-                factors[index],
-                is_plain=factors[index] is None and not keep_attentions,
-            )
-            states = self.finish_layer(layer, states, context)
+        for index, layer in enumerate(self.layers):
+            before = None if history is None else history[index]
+            states, probabilities = layer(states, _attend(sight, before, factors[index]))
             if keep_hidden_states:
                 hidden_states.append(states)
-            if probabilities is not None:
+            if keep_attentions:
                 attentions.append(probabilities)
         return Encoded(
             sequence=states,
@@ -244,31 +209,28 @@ class OscarEncoder(nn.Module):
             attentions=tuple(attentions),
         )
 
-    def _attend(
-        self,
-        layer: BertLayer,
-        states: Tensor,
-        seen: KeysAndValues,
-        bias: Tensor,
-        factor: Tensor | None,
-        *,
-        is_plain: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        """One layer's attention; fused where nobody wants to see or scale the probabilities."""
-        queries = self.queries(layer, states)
-        dropout = self.config.attention_dropout if self.training else 0.0
-        probabilities: Tensor | None = None
-        if is_plain:
-            context = functional.scaled_dot_product_attention(
-                queries, seen.keys, seen.values, attn_mask=bias.to(queries.dtype), dropout_p=dropout
-            )
-        else:
-            scores = queries @ seen.keys.transpose(-1, -2) / math.sqrt(queries.shape[-1]) + bias
-            probabilities = functional.dropout(scores.softmax(dim=-1), dropout)
-            if factor is not None:
-                probabilities = probabilities * factor
-            context = probabilities @ seen.values
-        return context.transpose(1, 2).flatten(2), probabilities
+    @property
+    def _implementation(self) -> str:
+        """How attention is computed, by transformers' name."""
+        return self.config._attn_implementation or EAGER
+
+
+def _attend(sight: Sight, before: Tensor | None, factors: Tensor | None) -> Attend:
+    """How the positions of one layer look at one another.
+
+    Args:
+        sight: What may be seen.
+        before: (B, P, H) earlier positions, which are seen but ask nothing.
+        factors: (1, A, 1, 1) on the probabilities.
+    """
+
+    def attend(layer: EncoderLayer, states: Tensor) -> tuple[Tensor, Tensor | None]:
+        seen = layer.keys_and_values(
+            states if before is None else torch.cat([before, states], dim=1)
+        )
+        return sight.attend(layer.attention.self, layer.queries(states), seen, factors)
+
+    return attend
 
 
 def _per_layer(head_mask: Tensor | None, num_layers: int) -> list[Tensor | None]:
@@ -277,21 +239,3 @@ def _per_layer(head_mask: Tensor | None, num_layers: int) -> list[Tensor | None]
         return [None] * num_layers
     rows = head_mask.expand(num_layers, -1) if head_mask.dim() == 1 else head_mask
     return [row[None, :, None, None] for row in rows]
-
-
-def _bert_config(config: OscarConfig) -> BertConfig:
-    """The same sizes in transformers' words; padding is id 0 in every BERT vocabulary."""
-    return BertConfig(
-        vocab_size=config.vocabulary_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        intermediate_size=config.intermediate_size,
-        hidden_act=config.activation,
-        hidden_dropout_prob=config.hidden_dropout,
-        attention_probs_dropout_prob=config.attention_dropout,
-        max_position_embeddings=config.max_positions,
-        type_vocab_size=config.num_token_types,
-        layer_norm_eps=config.layer_norm_eps,
-        pad_token_id=0,
-    )

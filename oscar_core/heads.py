@@ -1,4 +1,4 @@
-"""What stands on top of the encoder.
+"""What stands on top of the encoder; a model that owns a head draws its weights.
 
 Letters: B examples, H hidden width, V vocabulary size, C classes.
 """
@@ -10,17 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oscar_core.config import Activation, OscarConfig
-from oscar_core.encoder import initialise
 from oscar_core.errors import ModelConfigError
+from oscar_core.hub_config import OscarHubConfig
+from oscar_core.layers import ACTIVATIONS
 
 HeadKind = Literal["linear", "mlp"]
-
-_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
-    "gelu": nn.GELU,
-    "relu": nn.ReLU,
-    "swish": nn.SiLU,
-}
 
 
 class WordHead(nn.Module):
@@ -32,16 +26,15 @@ class WordHead(nn.Module):
     Source: `pt/modeling_bert.py:BertLMPredictionHead`.
     """
 
-    def __init__(self, config: OscarConfig, *, is_tied: bool = True) -> None:
+    def __init__(self, config: OscarHubConfig, *, is_tied: bool = True) -> None:
         super().__init__()
         self.transform = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = _ACTIVATIONS[config.activation]()
+        self.activation = ACTIVATIONS[config.activation]()
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary_size))
         self.decoder = (
             None if is_tied else nn.Linear(config.hidden_size, config.vocabulary_size, bias=False)
         )
-        initialise(self, config.initializer_range)
 
     def forward(self, states: Tensor, word_embedding: Tensor) -> Tensor:
         """Logits over the vocabulary: (..., H) and (V, H) -> (..., V)."""
@@ -71,15 +64,22 @@ class AnswerHead:
                 "must be at least 1"
             )
 
+    def settings(self) -> dict[str, object]:
+        """The same by the names of `OscarHubConfig`."""
+        return {
+            "num_labels": self.num_labels,
+            "head": self.kind,
+            "head_hidden_scale": self.hidden_scale,
+        }
+
 
 def answer_head(
-    head: AnswerHead, config: OscarConfig, *, num_pooled: int = 1, has_norm: bool = False
+    config: OscarHubConfig, *, num_pooled: int = 1, has_norm: bool = False
 ) -> nn.Module:
-    """Build a classifier, freshly drawn.
+    """Build a classifier.
 
     Args:
-        head: Its settings.
-        config: Of the encoder.
+        config: With the settings of the head.
         num_pooled: Pooled vectors laid side by side as input.
         has_norm: LayerNorm before the last layer of an "mlp".
 
@@ -87,13 +87,11 @@ def answer_head(
     `ImageBertForMultipleChoice`.
     """
     width = num_pooled * config.hidden_size
-    if head.kind == "linear":
-        built: nn.Module = nn.Linear(width, head.num_labels)
-    else:
-        hidden = config.hidden_size * head.hidden_scale
-        layers: list[nn.Module] = [nn.Linear(width, hidden), nn.ReLU()]
-        if has_norm:
-            layers.append(nn.LayerNorm(hidden, eps=config.layer_norm_eps))
-        built = nn.Sequential(*layers, nn.Linear(hidden, head.num_labels))
-    initialise(built, config.initializer_range)
-    return built
+    num_labels = config.num_labels or 0
+    if config.head == "linear":
+        return nn.Linear(width, num_labels)
+    hidden = config.hidden_size * config.head_hidden_scale
+    layers: list[nn.Module] = [nn.Linear(width, hidden), nn.ReLU()]
+    if has_norm:
+        layers.append(nn.LayerNorm(hidden, eps=config.layer_norm_eps))
+    return nn.Sequential(*layers, nn.Linear(hidden, num_labels))

@@ -33,9 +33,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, compat: LossCompat = OUR_LOSSE
     """
     flat = logits.reshape(-1, logits.shape[-1])
     labels = labels.reshape(-1)
-    if not compat.gives_nan_without_masks and not (labels != NOT_A_TARGET).any():
-        return flat.sum() * 0.0
-    return functional.cross_entropy(flat, labels, ignore_index=NOT_A_TARGET)
+    total = functional.cross_entropy(flat, labels, ignore_index=NOT_A_TARGET, reduction="sum")
+    num = (labels != NOT_A_TARGET).sum()
+    return total / (num if compat.gives_nan_without_masks else num.clamp(min=1))
 
 
 def answer_loss(
@@ -102,20 +102,25 @@ def caption_loss(
 
     Args:
         logits: (N, V) float32.
-        targets: (N,) int64.
+        targets: (N,) int64, -1 where nothing is to be learned.
         settings: Smoothing and dropping.
         number: Of the update that this loss serves, counted from 1.
         compat: See `may_drop_every_word`.
     """
-    if len(targets) == 0:
-        return logits.sum() * 0.0
-    losses = _smoothed_divergence(logits, targets, settings.label_smoothing)
+    asked = targets != NOT_A_TARGET
+    num = asked.sum()
+    losses = _smoothed_divergence(logits, targets.clamp(min=0), settings.label_smoothing)
     if settings.drop_worst_ratio > 0 and number > settings.drop_worst_after:
-        num_kept = int(len(losses) * (1 - settings.drop_worst_ratio))
+        # as Python's int(N * (1 - ratio)), in float64; what is not asked counts as the worst
+        num_kept = (num.to(torch.float64) * (1 - settings.drop_worst_ratio)).to(torch.int64)
         if not compat.may_drop_every_word:
-            num_kept = max(num_kept, 1)
-        losses = losses.topk(num_kept, largest=False).values
-    return losses.mean()
+            num_kept = torch.minimum(num_kept.clamp(min=1), num)
+        losses = losses.masked_fill(~asked, torch.inf).sort().values
+        kept = torch.arange(len(losses), device=losses.device) < num_kept
+        if compat.may_drop_every_word:
+            return losses.where(kept, 0.0).sum() / num_kept
+        return losses.where(kept, 0.0).sum() / num_kept.clamp(min=1)
+    return losses.where(asked, 0.0).sum() / num.clamp(min=1)
 
 
 def _smoothed_divergence(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

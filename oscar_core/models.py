@@ -1,21 +1,39 @@
-"""The encoder with the head of each task; a batch goes in, logits come out.
+"""The encoder with the head of each task.
 
-Letters: B examples, T text positions, S text and region positions, H hidden width,
-V vocabulary size, C classes, K choices (images) of one example.
+Every model is a transformers `PreTrainedModel` and answers in two ways: to a `PackedBatch`, as our
+tasks ask it, with plain logits; to keyword tensors, as transformers' `Trainer` asks it, with a
+`ModelOutput` that holds the loss if labels are given. Labels below 0 teach nothing.
+
+Letters: B examples, T text positions, S text and region positions, R region positions,
+F region input width, H hidden width, V vocabulary size, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from oscar_core.answering import ChoiceModel, ClassifierModel, PairModel
 from oscar_core.compat import OUR_LOSSES, LossCompat
 from oscar_core.config import OscarConfig
-from oscar_core.encoder import Encoded, OscarEncoder, initialise
-from oscar_core.heads import AnswerHead, WordHead, answer_head
-from oscar_core.losses import NOT_A_TARGET, cross_entropy
+from oscar_core.encoder import Encoded
+from oscar_core.heads import WordHead
+from oscar_core.hub_config import OscarHubConfig, hub_config
+from oscar_core.losses import NOT_A_TARGET, CaptionLoss, caption_loss, cross_entropy
+from oscar_core.on_encoder import OnEncoder, wanted
+from oscar_core.outputs import LogitsOutput, PretrainingOutput
 from oscar_core.packing import PackedBatch
+
+__all__ = [
+    "CaptionModel",
+    "ChoiceModel",
+    "ClassifierModel",
+    "PairModel",
+    "PretrainingLosses",
+    "PretrainingModel",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,33 +50,7 @@ class PretrainingLosses:
     contrast_logits: Tensor
 
 
-class _OnEncoder(nn.Module):
-    """Anything that starts with one pass of the encoder."""
-
-    def __init__(self, config: OscarConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.encoder = OscarEncoder(config)
-
-    @property
-    def word_embedding(self) -> Tensor:
-        """(V, H), row of a word by its id."""
-        weight: Tensor = self.encoder.embeddings.word_embeddings.weight
-        return weight
-
-    def encode(self, batch: PackedBatch) -> Encoded:
-        """Run the encoder over text and regions."""
-        encoded: Encoded = self.encoder(
-            batch.input_ids,
-            batch.token_type_ids,
-            batch.attention_mask,
-            batch.region_features,
-            batch.position_ids,
-        )
-        return encoded
-
-
-class PretrainingModel(_OnEncoder):
+class PretrainingModel(OnEncoder):
     """Masked words and the contrast between matched and polluted texts.
 
     Contrast classes with 3: 0 matched, 1 another `text_b`, 2 another `text_a`; with 2: 0 matched,
@@ -67,15 +59,77 @@ class PretrainingModel(_OnEncoder):
     Source: `oscar/modeling/modeling_bert.py:BertImgForPreTraining`.
     """
 
-    def __init__(self, config: OscarConfig, *, num_contrast_classes: int = 3) -> None:
+    def __init__(
+        self, config: OscarConfig | OscarHubConfig, *, num_contrast_classes: int | None = None
+    ) -> None:
+        config = hub_config(config, num_contrast_classes=num_contrast_classes)
         super().__init__(config)
         self.word_head = WordHead(config)
-        self.contrast_head = nn.Linear(config.hidden_size, num_contrast_classes)
-        initialise(self.contrast_head, config.initializer_range)
+        self.contrast_head = nn.Linear(config.hidden_size, config.num_contrast_classes)
+        self.post_init()
 
-    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Word logits (B, S, V) at every position and contrast logits (B, C)."""
-        encoded = self.encode(batch)
+    def forward(
+        self,
+        batch: PackedBatch | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        region_features: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        word_labels: Tensor | None = None,
+        contrast_labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> tuple[Any, ...] | PretrainingOutput:
+        """Word logits (B, S, V) at every position and contrast logits (B, C).
+
+        Args:
+            batch: Then nothing else.
+            input_ids: (B, T) int64.
+            token_type_ids: Likewise; 0 for the first text, 1 for the second. None: all 0.
+            attention_mask: (B, S) or (B, S, S); 1 = visible.
+            region_features: (B, R, F) float32.
+            position_ids: As `input_ids`; None: 0..T-1.
+            word_labels: (B, S) int64, or (B, T) for the text alone.
+            contrast_labels: (B,) int64.
+            output_attentions: Return them.
+            output_hidden_states: Return the input of every layer and the last output.
+            return_dict: False for a tuple.
+        """
+        if batch is not None:
+            return self._logits(self.encode(batch))
+        encoded = self.encode_tensors(
+            input_ids,
+            token_type_ids,
+            attention_mask,
+            region_features,
+            position_ids,
+            output_attentions,
+            output_hidden_states,
+        )
+        words, contrast = self._logits(encoded)
+        word_loss = contrast_loss = loss = None
+        if word_labels is not None:
+            told = words[:, : word_labels.shape[1]]
+            word_loss = cross_entropy(told, word_labels.clamp(min=NOT_A_TARGET))
+        if contrast_labels is not None:
+            contrast_loss = cross_entropy(contrast, contrast_labels.clamp(min=NOT_A_TARGET))
+        if word_loss is not None and contrast_loss is not None:
+            loss = word_loss + contrast_loss
+        output = PretrainingOutput(
+            loss=loss,
+            word_logits=words,
+            contrast_logits=contrast,
+            hidden_states=encoded.hidden_states or None,
+            attentions=encoded.attentions or None,
+            word_loss=word_loss,
+            contrast_loss=contrast_loss,
+        )
+        return output if wanted(return_dict, self.config.return_dict) else output.to_tuple()
+
+    def _logits(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
         words = self.word_head(encoded.sequence, self.word_embedding)
         return words, self.contrast_head(encoded.pooled)
 
@@ -123,98 +177,99 @@ class PretrainingModel(_OnEncoder):
         )
 
 
-class ClassifierModel(_OnEncoder):
-    """One answer for each example: VQA, GQA, retrieval.
-
-    Source: `oscar/modeling/modeling_bert.py:ImageBertForSequenceClassification`.
-    """
-
-    def __init__(self, config: OscarConfig, head: AnswerHead) -> None:
-        super().__init__(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        self.classifier = answer_head(head, config)
-
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Logits (B, C)."""
-        logits: Tensor = self.classifier(self.dropout(self.encode(batch).pooled))
-        return logits
-
-
-class PairModel(_OnEncoder):
-    """One answer for several images of one statement, looked at side by side: NLVR2.
-
-    Source: `oscar/modeling/modeling_bert.py:ImageBertForMultipleChoice`.
-    """
-
-    def __init__(self, config: OscarConfig, head: AnswerHead, *, num_choices: int = 2) -> None:
-        super().__init__(config)
-        self.num_choices = num_choices
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        self.classifier = answer_head(
-            head, config, num_pooled=num_choices, has_norm=config.has_region_norm
-        )
-
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Logits (B, C) from a batch of B * K rows, the K images of an example in a row."""
-        pooled = self.dropout(self.encode(batch).pooled)
-        logits: Tensor = self.classifier(pooled.reshape(-1, self.num_choices * pooled.shape[-1]))
-        return logits
-
-
-class ChoiceModel(_OnEncoder):
-    """Each choice of an example scored by itself.
-
-    Source: `oscar/modeling/modeling_bert.py:OscarForMultipleChoice`.
-    """
-
-    def __init__(
-        self, config: OscarConfig, head: AnswerHead, compat: LossCompat = OUR_LOSSES
-    ) -> None:
-        super().__init__(config)
-        if compat.scores_choices_with_two:
-            head = replace(head, num_labels=2)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-        self.classifier = answer_head(head, config)
-
-    def forward(self, batch: PackedBatch) -> Tensor:
-        """Logits (B * K, C) from a batch of B * K rows."""
-        logits: Tensor = self.classifier(self.dropout(self.encode(batch).pooled))
-        return logits
-
-
-class CaptionModel(_OnEncoder):
+class CaptionModel(OnEncoder):
     """Tells the masked words of a caption, and so, one [MASK] at a time, whole captions.
 
-    Attributes:
-        is_tied: The output projection is the word embedding; frozen together with it.
+    The output projection is the word embedding, frozen together with it, or (`is_tied` False) a
+    matrix of its own that begins as its copy.
 
     Source: `oscar/modeling/modeling_bert.py:BertForImageCaptioning`.
     """
 
     def __init__(
-        self, config: OscarConfig, *, is_tied: bool = True, freezes_embedding: bool = False
+        self,
+        config: OscarConfig | OscarHubConfig,
+        *,
+        is_tied: bool | None = None,
+        freezes_embedding: bool | None = None,
     ) -> None:
+        config = hub_config(config, is_tied=is_tied, freezes_embedding=freezes_embedding)
         super().__init__(config)
-        self.is_tied = is_tied
-        self.word_head = WordHead(config, is_tied=is_tied)
+        self.word_head = WordHead(config, is_tied=config.is_tied)
+        self.post_init()
         if self.word_head.decoder is not None:
             self.word_head.decoder.weight.data.copy_(self.word_embedding.data)
-        self.word_embedding.requires_grad_(not freezes_embedding)
 
-    def forward(self, batch: PackedBatch, chosen: Tensor | None = None) -> Tensor:
-        """Word logits at text positions.
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output projection is the word embedding."""
+        return self.config.is_tied
+
+    def tie_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers does at the end of every loading; here also the freezing is redone."""
+        super().tie_weights(*args, **kwargs)
+        self.word_embedding.requires_grad_(not self.config.freezes_embedding)
+
+    def forward(
+        self,
+        batch: PackedBatch | None = None,
+        chosen: Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        region_features: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        number: int = 1,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Tensor | tuple[Any, ...] | LogitsOutput:
+        """Word logits at text positions: (B, T, V).
 
         Args:
-            batch: As `pack_captions` made it.
-            chosen: (B, T) bool, where to look; None for every text position.
-
-        Returns:
-            (number chosen, V), row-major; or (B, T, V).
+            batch: As `pack_captions` made it; then nothing else but `chosen`.
+            chosen: (B, T) bool, where to look; the logits are (number chosen, V), row-major.
+            input_ids: (B, T) int64.
+            token_type_ids: Likewise; 0 for the first text, 1 for the second. None: all 0.
+            attention_mask: (B, S, S) by query and key; 1 = visible.
+            region_features: (B, R, F) float32.
+            position_ids: As `input_ids`; None: 0..T-1.
+            labels: (B, T) int64, the words to be told.
+            number: Of the update, from 1, for `drop_worst_after`.
+            output_attentions: Return them.
+            output_hidden_states: Return the input of every layer and the last output.
+            return_dict: False for a tuple.
         """
-        states = self.encode(batch).sequence[:, : batch.input_ids.shape[1]]
-        return self.words(states if chosen is None else states[chosen])
+        if batch is not None:
+            states = self.encode(batch).sequence[:, : batch.input_ids.shape[1]]
+            return self.words(states if chosen is None else states[chosen])
+        encoded = self.encode_tensors(
+            input_ids,
+            token_type_ids,
+            attention_mask,
+            region_features,
+            position_ids,
+            output_attentions,
+            output_hidden_states,
+        )
+        num_text = 0 if input_ids is None else input_ids.shape[1]
+        logits = self.words(encoded.sequence[:, :num_text])
+        loss = None
+        if labels is not None:
+            asked = labels.clamp(min=NOT_A_TARGET).flatten()
+            loss = caption_loss(logits.flatten(0, 1), asked, self._settings(), number=number)
+        return self.output(logits, loss, encoded, return_dict)
 
     def words(self, states: Tensor) -> Tensor:
         """Word logits of encoded positions: (..., H) -> (..., V)."""
         logits: Tensor = self.word_head(states, self.word_embedding)
         return logits
+
+    def _settings(self) -> CaptionLoss:
+        return CaptionLoss(
+            label_smoothing=self.config.label_smoothing,
+            drop_worst_ratio=self.config.drop_worst_ratio,
+            drop_worst_after=self.config.drop_worst_after,
+        )

@@ -1,0 +1,74 @@
+"""Tensors of a published checkpoint, read without running what the file says.
+
+`model.safetensors` is preferred to `pytorch_model.bin`; of the latter torch unpickles tensors and
+plain containers alone. `training_args.bin` and other pickles beside them are never opened.
+"""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from oscar_core.errors import WeightsError
+
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What torch and safetensors raise for files that are cut, damaged or hostile."""
+
+
+def weights_file(folder: Path) -> Path:
+    """The file of a folder that holds its tensors; a file is taken as it is.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    if folder.is_file():
+        return folder
+    for name in (SAFETENSORS, PICKLED):
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(
+        f"{folder}: neither {SAFETENSORS} nor {PICKLED} in it; want the folder of a published model"
+    )
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file by its name there, in the file's order.
+
+    Raises:
+        WeightsError: The file is no checkpoint, is damaged, or holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        # torch's explanations fill a screen; the first line says it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path}: no tensors can be read from it ({reason})") from error
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError(f"{path}: holds {type(state).__name__}, want tensors by name")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(
+                f"{path}: entry {name!r} is {type(value).__name__}, want tensors by name; "
+                "is it a checkpoint of another program?"
+            )
+    return dict(state)
