@@ -11,6 +11,7 @@ from itertools import product
 
 _APART = re.compile(r"[\s_\-\u2010-\u2015/]+")
 _APOSTROPHES = dict.fromkeys(map(ord, "'\u2019\u02bc`"))
+_NOTE = re.compile(r"\([^()]*\)")
 _OUR = re.compile(r"\b(arm|col|fav|flav|glam|harb|hon|hum|lab|neighb|od|parl|rum|sav|vap)our")
 
 AMERICAN = {
@@ -104,15 +105,26 @@ def spellings(label: str, *, inflect: bool = True) -> Iterator[str]:
     """Forms under which a label may stand in a dictionary, nearest first, each once.
 
     The label itself, its American spelling, its last word in the singular, every word in the
-    singular, its last word in the plural, and all of these written as one word.
+    singular, its last word in the plural, and all of these written as one word. A label with
+    notes in brackets, as LVIS and Open Images have them ("bat_(animal)"), comes first as it
+    stands and then without them.
 
     Args:
         label: as given.
         inflect: offer singular and plural too. Attributes have none: "glasses" is no way of
             writing the material glass.
     """
-    given = dict.fromkeys((normalise(label), americanise(normalise(label))))
-    if "" in given:
+    whole = normalise(label)
+    forms = dict.fromkeys(_written(whole, inflect))
+    bare = normalise(_NOTE.sub(" ", whole))
+    yield from (form for form in forms if form)
+    if bare != whole:
+        yield from (form for form in _written(bare, inflect) if form not in forms)
+
+
+def _written(label: str, inflect: bool) -> Iterator[str]:
+    given = dict.fromkeys((label, americanise(label)))
+    if not label:
         return
     forms = dict(given)
     if inflect:
