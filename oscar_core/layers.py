@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from oscar_core.add_and_norm import drop_add_norm
 from oscar_core.config import Activation
 from oscar_core.dropout import Dropout
 from oscar_core.hub_config import OscarHubConfig
@@ -93,8 +94,8 @@ class Residual(nn.Module):
 
     def forward(self, states: Tensor, before: Tensor) -> Tensor:
         """(..., width) and (..., H) -> (..., H)."""
-        added: Tensor = self.LayerNorm(self.dropout(self.dense(states)) + before)
-        return added
+        probability = self.dropout.p if self.training else 0.0
+        return drop_add_norm(self.dense(states), before, self.LayerNorm, probability)
 
 
 class Attention(nn.Module):
