@@ -5,7 +5,7 @@ Naming a task imports no torch: a verb's file is imported when the verb is first
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +15,7 @@ from oscar_core.errors import TaskError
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from oscar_core.tokens import Tokenizer
@@ -42,10 +43,14 @@ class Losses:
 
     total: () float32, differentiable
     parts: name -> () float32 without gradient, for the loss curves
+    terms: objective -> () float32, differentiable; they add up to `total`. Given by tasks that
+           say what each is a mean over (`Task.num_targets`), so that it can be taken over a batch
+           that several processes compute.
     """
 
     total: "Tensor"
     parts: Mapping[str, "Tensor"]
+    terms: Mapping[str, "Tensor"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +65,20 @@ class Scores:
 class Group:
     """Some examples and how much of every batch they make.
 
-    indices: of the examples, not empty
-    share:   relative to the other groups of the phase
+    indices:     of the examples, not empty
+    share:       relative to the other groups of the phase
+    loss_weight: of the mean loss of its examples in that of a batch; all groups without one are
+                 taken together and have what is left of 1
+    places:      where the material of each example lies, as numbers in the order of storage (row
+                 groups); None: everywhere alike
+    window:      so many places are shuffled together, after the places themselves; 0: all
     """
 
-    indices: Sequence[int]
+    indices: "Sequence[int] | NDArray[np.integer[Any]]"
     share: float = 1.0
+    loss_weight: float | None = None
+    places: "NDArray[np.int32] | None" = None
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +159,15 @@ class Task:
     def losses(self, config: Any, model: "nn.Module", batch: Any, number: int) -> Losses:
         """What a training batch costs; `number` of the update, from 1 (`train.py`)."""
         return cast(Losses, self._verb("train", "losses")(config, model, batch, number))
+
+    def num_targets(self, config: Any, batch: Any) -> Mapping[str, int]:
+        """How many words or rows each objective and curve is a mean over (`train.py`).
+
+        Returns:
+            Name of a term or part of `Losses` -> number; {} where all are means over examples.
+        """
+        count = getattr(import_module(f"{self.package}.train"), "num_targets", None)
+        return cast(Mapping[str, int], count(config, batch)) if count is not None else {}
 
     def num_right(self, config: Any, model: "nn.Module", batch: Any) -> tuple[int, int]:
         """(right, asked) over a probe batch of a phase with a goal (`train.py`)."""

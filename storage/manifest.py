@@ -46,9 +46,9 @@ class Manifest:
         return tuple(shard for shard in self.shards if shard.file.startswith(f"{kind}-"))
 
 
-def shard_name(kind: str, number: int) -> str:
+def shard_name(kind: str, number: int, suffix: str = ".parquet") -> str:
     """File name of a shard, e.g. `regions-00007.parquet`."""
-    return f"{kind}-{number:05d}.parquet"
+    return f"{kind}-{number:05d}{suffix}"
 
 
 def is_file_name(name: str) -> bool:

@@ -62,6 +62,7 @@ class RegionReader(Mapping[str, ImageRegions]):
         self._shards: OrderedDict[int, RegionShard] = OrderedDict()
         self._rows: dict[str, tuple[int, int, int]] = {}
         self._groups: list[tuple[int, int]] = []
+        self._first_groups: list[int] = []
         for number, entry in enumerate(self.manifest.shards):
             verify_shard(self._place, entry, read_all=read_all)
             self._index(number, entry)
@@ -110,6 +111,15 @@ class RegionReader(Mapping[str, ImageRegions]):
         for number, group in self._groups:
             yield from self._shard(number).texts(group, "content_hash")
 
+    def group_of(self, image_id: str) -> int:
+        """Number of the row group that holds an image, in the order of storage.
+
+        Raises:
+            KeyError: No such image.
+        """
+        number, group, _ = self._rows[image_id]
+        return self._first_groups[number] + group
+
     def shard_of(self, image_id: str) -> ShardEntry:
         """The manifest's line of the shard that holds an image.
 
@@ -134,6 +144,7 @@ class RegionReader(Mapping[str, ImageRegions]):
                 f"{_difference(shard.settings, self.manifest.settings)})"
             )
         num_before = len(self._rows)
+        self._first_groups.append(len(self._groups))
         for group in range(shard.num_groups):
             self._groups.append((number, group))
             for row, image_id in enumerate(shard.texts(group, "image_id")):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oscar_core.config import NUM_BOX_NUMBERS
+from oscar_core.dice import PythonDice
 from oscar_core.losses import NOT_A_TARGET
 from oscar_core.packing import PackedBatch, Parts, stack_regions
 from oscar_core.task import Knowledge
@@ -77,7 +78,7 @@ def collate(
                     config,
                     knowledge.tokenizer,
                     examples[i],
-                    generators[i] if generators else np.random.default_rng(i),
+                    PythonDice(int(generators[i].integers(1 << 62)) if generators else i),
                     is_probe=generators is None,
                 )
                 for i in places

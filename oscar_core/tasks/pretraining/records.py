@@ -1,15 +1,19 @@
 """What pretraining is told, and what it works on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from oscar_core.compat import OUR_SAMPLES, SampleCompat
 from oscar_core.errors import TaskError
 from oscar_core.views import View, Views, ViewSettings
 
 Negatives = Literal["any", "second", "answers"]
 MATCHED, WRONG_SECOND, WRONG_FIRST = 0, 1, 2
-"""Labels of the three-way objective."""
+"""Labels of the three-way objective; where there are two classes, both kinds of wrong are 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +38,46 @@ class FirstKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """A second set of examples with a loss of its own, as VinVL's web captions.
+
+    Wrong texts come from its own documents.
+
+    Attributes:
+        sources: Names of its sources; the main set is all others.
+        loss_weight: Of its mean loss in the total; the main set has the rest of 1. There is no
+            default: the original's, 0, trains on nothing (Q28).
+        negatives: As `Config.negatives`; `--extra_textb_sample_mode`.
+        share: Of every batch. The original gives both sets batches of the same size.
+
+    Source: `oscar/run_oscarplus_pretrain.py`, `--extra_dataset_file`; specs/oscar.md 8.
+    """
+
+    sources: tuple[str, ...]
+    loss_weight: float
+    negatives: Negatives = "second"
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse a set that takes part in nothing."""
+        if not self.sources:
+            raise TaskError("extra: sources must name at least one source")
+        for name in ("loss_weight", "share"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise TaskError(f"extra: {name} must lie between 0 and 1, {_not(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Pretraining; the defaults are Mengzi-Oscar. What follows `reads_second` is ours, and off.
+    """Pretraining; the defaults are Mengzi-Oscar. What follows `compat` is ours, and off.
 
     Attributes:
         languages: Of captions and questions; the tags are as they are stored.
+        sources: How often a text of a source is drawn compared with one of another: 2.0 twice as
+            often, 0 never. Sources that are not named have 1.0.
+        extra: A second set of examples with a loss of its own.
+        window: Row groups of stored regions whose examples are shuffled together, so that disks
+            are read from front to back; 0: all. A row group holds 16 images.
         max_text: Wordpieces of both texts with [CLS] and [SEP].
         mask_probability: Of each wordpiece.
         mismatch: Share of examples one of whose texts is wrong.
@@ -48,6 +87,7 @@ class Config:
             "second" text, or "answers" of questions alone.
         learns_mismatched: Learn the masked words of mismatched examples, too.
         reads_second: Whether there is a second text (`use_b`).
+        compat: Quirks of the original.
         question_share: Share of question rows in a batch; None: as many as there are.
         balances_kinds: With `question_share`: every kind of question has an equal part of it.
         answer_mask: Share of question rows whose whole answer is masked, and nothing else of the
@@ -73,6 +113,9 @@ class Config:
 
     view: ViewSettings = field(default_factory=ViewSettings)
     languages: tuple[str, ...] = ("zh",)
+    sources: Mapping[str, float] = field(default_factory=dict)
+    extra: Extra | None = None
+    window: int = 256
     max_text: int = 35
     mask_probability: float = 0.15
     mismatch: float = 0.5
@@ -80,6 +123,7 @@ class Config:
     negatives: Negatives = "second"
     learns_mismatched: bool = True
     reads_second: bool = True
+    compat: SampleCompat = OUR_SAMPLES
     question_share: float | None = None
     balances_kinds: bool = False
     answer_mask: float = 0.0
@@ -108,16 +152,34 @@ class Config:
             "contrast_share",
         ):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise TaskError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+                raise TaskError(f"{name} must lie in 0..1, {_not(self, name)}")
+        if self.window < 0:
+            raise TaskError(f"window must not be negative, {_not(self, 'window')}")
+        below = [name for name, weight in self.sources.items() if weight < 0]
+        if below:
+            raise TaskError(f"sources: the weight of {below[0]!r} must not be negative")
+        if self.compat.accepts_any_wrong_first:
+            return
         if self.wrong_first > 0.5 or self.wrong_first > self.mismatch:
             raise TaskError("wrong_first must be at most 0.5 and at most mismatch")
+
+    @property
+    def num_contrast_classes(self) -> int:
+        """3, or 2 where only one of the two texts is ever wrong.
+
+        Source: `oscar/run_oscarplus_pretrain.py`.
+        """
+        if self.mismatch == 0.0:
+            return 3
+        both = self.wrong_first > 0.0 or not self.reads_second
+        return 3 if both and self.wrong_first < self.mismatch else 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One caption with its tags, or one question with its answer.
 
-    second: tags, or the answer
+    second: tags, or the answer; tags are "" where the model reads no second text
     kind:   "caption", else the question's type
     """
 
@@ -130,23 +192,31 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """All documents of the training split, from which wrong texts are drawn.
+    """Documents from which wrong texts are drawn.
 
-    answered:    indices of the question rows
-    near:        sorted tags -> indices of the caption rows of images with just these tags
-    label_words: every word of the detector that the images bear
+    documents:     of the split, by number; made when asked for
+    image_numbers: (documents,) int32; equal where the image is the same
+    members:       numbers of the documents of this set
+    answered:      those of them that are questions
+    negatives:     where a wrong second text comes from
+    near:          sorted tags -> members that are captions of images with just these tags
+    label_words:   every word of the detector that the images bear
     """
 
-    documents: tuple[Document, ...]
-    answered: tuple[int, ...]
-    near: Mapping[str, tuple[int, ...]]
-    label_words: frozenset[str]
+    documents: Sequence[Document]
+    image_numbers: NDArray[np.int32]
+    members: Sequence[int] | NDArray[np.int32]
+    answered: Sequence[int] | NDArray[np.int32]
+    negatives: Negatives = "second"
+    near: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    label_words: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One document with its image."""
+    """One document with its image; `number` is that of the document."""
 
+    number: int
     document: Document
     views: Views
     corpus: Corpus
@@ -169,3 +239,7 @@ class Prediction:
     question: str
     told: str
     answer: str
+
+
+def _not(settings: Config | Extra, name: str) -> str:
+    return f"not {getattr(settings, name)}"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oscar_core.dice import PythonDice
 from oscar_core.errors import TaskError
 from oscar_core.losses import NOT_A_TARGET
 from oscar_core.run import predict_task, train_task
@@ -38,7 +39,7 @@ TOKENIZER = Tokenizer(build_vocabulary(texts(Config(), LIBRARY)))
 def draws(config: Config, num: int = 400) -> list[tuple[Example, Sample]]:
     found = examples(config, LIBRARY, "train")
     return [
-        (example, make_sample(config, TOKENIZER, example, np.random.default_rng(i)))
+        (example, make_sample(config, TOKENIZER, example, PythonDice(i)))
         for i, example in enumerate(found[i % len(found)] for i in range(num))
     ]
 
@@ -53,10 +54,9 @@ def told(ids: list[int], labels: list[int]) -> str:
 
 def test_half_is_matched_and_a_quarter_each_has_a_wrong_text() -> None:
     labels = Counter(sample.label for _, sample in draws(Config(view=VIEW)))
-    # a wrong text that happens to be the same counts as matched
-    assert 200 <= labels[MATCHED] <= 300
-    assert labels[WRONG_FIRST] >= 60
-    assert labels[WRONG_SECOND] >= 40
+    assert 170 <= labels[MATCHED] <= 230
+    assert labels[WRONG_FIRST] >= 80
+    assert labels[WRONG_SECOND] >= 80
 
 
 def test_labels_tell_what_was_changed() -> None:
@@ -152,9 +152,7 @@ def test_samples_fit_and_their_labels_stand_where_they_belong(max_text: int, see
 def test_an_example_is_drawn_the_same_in_any_batch() -> None:
     config = Config(view=VIEW)
     example = examples(config, LIBRARY, "train")[0]
-    one, two = (
-        make_sample(config, TOKENIZER, example, np.random.default_rng([1, 2])) for _ in range(2)
-    )
+    one, two = (make_sample(config, TOKENIZER, example, PythonDice(12)) for _ in range(2))
     assert one == two
 
 

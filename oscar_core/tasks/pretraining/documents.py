@@ -1,0 +1,174 @@
+"""Millions of documents as index arrays into what is stored; a record is made when asked for.
+
+Letters: N documents.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oscar_core.errors import TaskError
+from oscar_core.tasks.pretraining.records import Config, Document
+from oscar_core.views import Views
+from storage.library import Library
+from storage.selections import coded, lengths
+
+CAPTION = "caption"
+"""Kind of a document that is no question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stretch:
+    """Documents in a row that come from one sequence of annotations.
+
+    said: captions or questions
+    rows: which of them
+    """
+
+    said: Sequence[Any]
+    rows: NDArray[np.int32]
+    is_question: bool
+
+
+class Documents(Sequence[Document]):
+    """Captions, then questions, in the stored order, language after language.
+
+    image_numbers:  (N,) int32, equal where the image is the same
+    kind_numbers:   (N,) int32, into `kinds`
+    source_numbers: (N,) int32, into `sources`
+    is_question:    (N,) bool
+    places:         by image number, row group of the stored regions, int32; None if not known
+    """
+
+    def __init__(self, config: Config, library: Library, views: Views, split: str) -> None:
+        """Find the documents of a split.
+
+        Raises:
+            TaskError: `config.sources` names a source that says nothing.
+        """
+        self._views = views
+        self._has_tags = config.reads_second
+        self._stretches = tuple(_stretches(config, library, split))
+        lengths = [len(each.rows) for each in self._stretches]
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        image_ids, self.image_numbers = self._column("image_id")
+        self.kinds, self.kind_numbers = self._column("question_type")
+        self.sources, self.source_numbers = self._column("source")
+        self.is_question = np.repeat([each.is_question for each in self._stretches], lengths)
+        self.is_question = self.is_question.astype(np.bool_)
+        self.places = views.row_groups(image_ids)
+        self._check_sources(config)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @overload
+    def __getitem__(self, number: int) -> Document: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Document]: ...
+
+    def __getitem__(self, number: int | slice) -> Document | Sequence[Document]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        number %= len(self)
+        place = int(np.searchsorted(self._starts, number, side="right")) - 1
+        stretch = self._stretches[place]
+        row = int(stretch.rows[number - int(self._starts[place])])
+        return self._document(stretch.said[row], is_question=stretch.is_question)
+
+    def _document(self, said: Any, *, is_question: bool) -> Document:
+        if is_question:
+            (answer, _), *_ = Counter(said.answers).most_common(1)
+            return Document(
+                image_id=said.image_id,
+                first=said.question,
+                second=answer,
+                is_question=True,
+                kind=said.question_type,
+            )
+        return Document(
+            image_id=said.image_id,
+            first=said.text,
+            second=self._views.tags(said.image_id) if self._has_tags else "",
+            is_question=False,
+            kind=CAPTION,
+        )
+
+    def _column(self, name: str) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        """Distinct texts of a column, and which of them each document has."""
+        known: dict[str, int] = {}
+        parts: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+        for stretch in self._stretches:
+            if name == "question_type" and not stretch.is_question:
+                number = known.setdefault(CAPTION, len(known))
+                parts.append(np.full(len(stretch.rows), number, np.int32))
+                continue
+            column = coded(stretch.said, name)
+            number_of = [known.setdefault(value, len(known)) for value in column.values]
+            parts.append(np.array(number_of, np.int32)[column.codes[stretch.rows]])
+        return tuple(known), np.concatenate(parts)
+
+    def label_words(self, members: NDArray[np.int32]) -> frozenset[str]:
+        """Every word of the detector that the images of some documents bear."""
+        _, firsts = np.unique(self.image_numbers[members], return_index=True)
+        shown = (self._views[self[int(members[place])].image_id] for place in firsts)
+        return frozenset(word for view in shown for region in view.words for word in region)
+
+    def _check_sources(self, config: Config) -> None:
+        named = {*config.sources, *(config.extra.sources if config.extra else ())}
+        odd = sorted(named - set(self.sources) - _silenced(config))
+        if odd and len(self):
+            raise TaskError(
+                f"pretraining: source {odd[0]!r} has no text here; there are "
+                f"{', '.join(sorted(set(self.sources)))}"
+            )
+
+
+def tag_key(tags: str) -> str:
+    """The same for the same tags in any order."""
+    return " ".join(sorted(tags.split()))
+
+
+def _stretches(config: Config, library: Library, split: str) -> Iterator[_Stretch]:
+    """What is said in a split, without sources of weight 0 and questions without answers."""
+    kinds = {False: library.captions, True: library.questions}
+    for is_question, said_in in kinds.items():
+        for language in config.languages:
+            said = said_in(split, language)
+            if not len(said):
+                continue
+            kept = _has_weight(config, said)
+            if is_question:
+                kept &= lengths(said, "answers") > 0
+            rows = np.flatnonzero(kept).astype(np.int32)
+            if len(rows):
+                yield _Stretch(said=said, rows=rows, is_question=is_question)
+
+
+def _has_weight(config: Config, said: Sequence[Any]) -> NDArray[np.bool_]:
+    silenced = _silenced(config)
+    if not silenced:
+        return np.ones(len(said), np.bool_)
+    sources = coded(said, "source")
+    speaks = np.array([name not in silenced for name in sources.values], np.bool_)
+    kept: NDArray[np.bool_] = speaks[sources.codes]
+    return kept
+
+
+def _silenced(config: Config) -> set[str]:
+    return {name for name, weight in config.sources.items() if weight == 0}
+
+
+def near_tags(documents: Documents, members: NDArray[np.int32]) -> Mapping[str, tuple[int, ...]]:
+    """Sorted tags -> the captions among `members` whose image has just these."""
+    near: dict[str, list[int]] = {}
+    for number in members[~documents.is_question[members]].tolist():
+        near.setdefault(tag_key(documents[number].second), []).append(number)
+    return {key: tuple(numbers) for key, numbers in near.items()}
