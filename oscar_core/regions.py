@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oscar_core.errors import PackingError
-from storage.records import HEIGHT_FIRST, WIDTH_FIRST, ImageRegions
+from storage.records import HEIGHT_FIRST, INCLUDED, WIDTH_FIRST, ImageRegions
 
 
 def region_inputs(regions: ImageRegions, geometry: str = WIDTH_FIRST) -> NDArray[np.float32]:
@@ -15,25 +15,30 @@ def region_inputs(regions: ImageRegions, geometry: str = WIDTH_FIRST) -> NDArray
 
     Args:
         regions: What the detector saw; order is kept.
-        geometry: `WIDTH_FIRST` as above, or `HEIGHT_FIRST` with the last two exchanged.
+        geometry: `WIDTH_FIRST` as above, `HEIGHT_FIRST` with the last two exchanged, or
+            `INCLUDED`: the stored features are F wide already and stay as they are.
 
     Returns:
         (N, F) float32.
 
     Raises:
-        PackingError: `geometry` is neither.
+        PackingError: `geometry` is none of them.
 
     Source: microsoft/Oscar issue 10; the order of the last two: `storage.records`.
     """
-    if geometry not in (WIDTH_FIRST, HEIGHT_FIRST):
+    if geometry not in (WIDTH_FIRST, HEIGHT_FIRST, INCLUDED):
         raise PackingError(
-            f"region geometry {geometry!r} is not known; use {WIDTH_FIRST!r} or {HEIGHT_FIRST!r}"
+            f"region geometry {geometry!r} is not known; use {WIDTH_FIRST!r}, {HEIGHT_FIRST!r} "
+            f"or {INCLUDED!r}"
         )
+    features = np.ascontiguousarray(regions.features, dtype=np.float32)
+    if geometry == INCLUDED:
+        return features
     size = np.array([regions.width, regions.height], dtype=np.float32)
     boxes = regions.boxes.astype(np.float32)
     top_left, bottom_right = boxes[:, :2] / size, boxes[:, 2:] / size
     extent = (boxes[:, 2:] - boxes[:, :2]) / size
     if geometry == HEIGHT_FIRST:
         extent = extent[:, ::-1]
-    columns = [regions.features.astype(np.float32), top_left, bottom_right, extent]
+    columns = [features, top_left, bottom_right, extent]
     return np.ascontiguousarray(np.concatenate(columns, axis=1), dtype=np.float32)

@@ -16,6 +16,8 @@ HEIGHT_FIRST = "height_first"
 """Order of the last two numbers of the region geometry: x1/W, y1/H, x2/W, y2/H, h/H, w/W."""
 WIDTH_FIRST = "width_first"
 """The same with w/W, h/H; what Oscar issue 10 and the VinVL wrappers write. Default."""
+INCLUDED = "included"
+"""Features end with the six numbers already, as published feature files have them."""
 
 
 _HALF_EXPONENT = np.uint16(0x7C00)

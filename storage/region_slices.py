@@ -18,7 +18,7 @@ import numpy as np
 from storage.errors import DamagedFileError, MissingFileError, RecordError
 from storage.manifest import MANIFEST_NAME, Manifest, ShardEntry, entry_of, shard_name
 from storage.places import Place
-from storage.records import HEIGHT_FIRST, WIDTH_FIRST, ImageRegions, Quarantined
+from storage.records import HEIGHT_FIRST, INCLUDED, WIDTH_FIRST, ImageRegions, Quarantined
 from storage.region_rows import to_row
 from storage.region_shards import KIND, RegionShard
 from storage.shards import ROWS_PER_GROUP, chunks, finish, write_shard
@@ -32,7 +32,7 @@ class RegionSettings:
 
     detector:      fingerprint of the detector that saw the regions
     feature_width: D
-    geometry:      order of the last two numbers of the region geometry
+    geometry:      how the six box numbers of a region come to be (`storage.records`)
     dtype:         in which features are kept
     rules:         digest of the rules by which regions were kept; "" where nobody asks
     """
@@ -48,6 +48,7 @@ class RegionSettings:
         if self.dtype not in ("float16", "float32") or self.geometry not in (
             WIDTH_FIRST,
             HEIGHT_FIRST,
+            INCLUDED,
         ):
             raise RecordError(
                 f"region shards: dtype {self.dtype!r} or geometry {self.geometry!r} unknown"

@@ -6,17 +6,24 @@ Source: oscar/utils/tsv_file.py of microsoft/Oscar.
 """
 
 import mmap
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 from typing import Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storage.artifacts import atomic_path, atomic_write_text
 from storage.errors import DamagedFileError, MissingFileError, RecordError
 from storage.json_files import read_bytes
 
 INDEX_SUFFIX = ".lineidx"
+_LOOKED_AT = 1_000
+"""Rows whose beginning is compared with the index at once; any other one when it is read."""
+_KEY_BYTES = 256
+_NEWLINE = ord("\n")
 
 
 class TsvReader(Sequence[tuple[str, ...]]):
@@ -32,7 +39,8 @@ class TsvReader(Sequence[tuple[str, ...]]):
             MissingFileError: There is no such table.
             DamagedFileError: The index does not fit the table.
         """
-        self._path = path
+        self.path = path
+        self._index = path.with_suffix(INDEX_SUFFIX)
         try:
             with open(path, "rb") as stream:
                 self._size = stream.seek(0, 2)
@@ -42,8 +50,7 @@ class TsvReader(Sequence[tuple[str, ...]]):
                 )
         except FileNotFoundError:
             raise MissingFileError(f"{path}: no such file") from None
-        index = path.with_suffix(INDEX_SUFFIX)
-        self._starts = self._indexed(index) if index.exists() else self._found()
+        self._starts = self._indexed() if self._index.exists() else self._found()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -57,7 +64,7 @@ class TsvReader(Sequence[tuple[str, ...]]):
 
         Raises:
             IndexError: There are fewer rows.
-            DamagedFileError: It is not UTF-8.
+            DamagedFileError: It is not UTF-8, or does not lie where the index says.
         """
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
@@ -66,7 +73,7 @@ class TsvReader(Sequence[tuple[str, ...]]):
             line = self._line(place).decode("utf-8")
         except UnicodeDecodeError as error:
             raise DamagedFileError(
-                f"{self._path}: row {place}: byte {error.start} of it is not UTF-8"
+                f"{self.path}: row {place}: byte {error.start} of it is not UTF-8"
             ) from error
         return tuple(field.strip() for field in line.split("\t"))
 
@@ -76,7 +83,11 @@ class TsvReader(Sequence[tuple[str, ...]]):
     def key(self, number: int) -> str:
         """First column of a row, without decoding the others."""
         place = range(len(self))[number]
-        return self._line(place).partition(b"\t")[0].decode("utf-8", "replace").strip()
+        start = int(self._starts[place])
+        head = self._content[start : start + _KEY_BYTES]
+        if b"\t" not in head:
+            head = self._line(place)
+        return head.partition(b"\t")[0].decode("utf-8", "replace").strip()
 
     def rows_by_key(self) -> dict[str, int]:
         """Key -> number of its row.
@@ -88,39 +99,76 @@ class TsvReader(Sequence[tuple[str, ...]]):
         for place in range(len(self)):
             key = self.key(place)
             if key in rows:
-                raise DamagedFileError(f"{self._path}: rows {rows[key]} and {place} are of {key!r}")
+                raise DamagedFileError(f"{self.path}: rows {rows[key]} and {place} are of {key!r}")
             rows[key] = place
         return rows
 
     def _line(self, place: int) -> bytes:
-        start = self._starts[place]
-        end = self._content.find(b"\n", start)
-        return self._content[start : self._size if end < 0 else end]
+        start = int(self._starts[place])
+        is_last = place + 1 == len(self._starts)
+        stop = self._size if is_last else int(self._starts[place + 1])
+        if start and self._content[start - 1] != _NEWLINE:
+            raise self._misplaced(place, start)
+        line = bytes(self._content[start:stop])
+        whole = line.removesuffix(b"\n")
+        if b"\n" in whole:
+            raise DamagedFileError(f"{self._index}: row {place} is more than one; {self._mend}")
+        if whole is line and not is_last:
+            raise self._misplaced(place + 1, stop)
+        return whole
 
-    def _found(self) -> list[int]:
-        starts, start = [], 0
+    def _misplaced(self, row: int, start: int) -> DamagedFileError:
+        return DamagedFileError(
+            f"{self._index}: row {row} does not begin at byte {start}; {self._mend}"
+        )
+
+    @property
+    def _mend(self) -> str:
+        return f"delete {self._index.name} to have it made anew"
+
+    def _found(self) -> NDArray[np.int64]:
+        starts, start = array("q"), 0
         while start < self._size:
             starts.append(start)
             end = self._content.find(b"\n", start)
             start = self._size if end < 0 else end + 1
+        return np.array(starts, dtype=np.int64)
+
+    def _indexed(self) -> NDArray[np.int64]:
+        starts = self._offsets()
+        if bool(len(starts)) != bool(self._size) or (len(starts) and starts[0] != 0):
+            raise DamagedFileError(
+                f"{self._index}: does not begin with the table's first row; {self._mend}"
+            )
+        wrong = np.flatnonzero((np.diff(starts) <= 0) | (starts[1:] >= self._size))
+        looked_at = range(1, len(starts), max(1, len(starts) // _LOOKED_AT))
+        unlike = (row for row in looked_at if self._byte(int(starts[row]) - 1) != _NEWLINE)
+        for row in (*(int(place) + 1 for place in wrong[:1]), *unlike):
+            raise self._misplaced(row, int(starts[row]))
+        if len(starts) and self._content.find(b"\n", int(starts[-1])) not in (-1, self._size - 1):
+            raise DamagedFileError(
+                f"{self._index}: the table has more rows than the index; {self._mend}"
+            )
         return starts
 
-    def _indexed(self, index: Path) -> list[int]:
-        mend = f"delete {index.name} to have it made anew"
+    def _byte(self, place: int) -> int:
+        return self._content[place] if 0 <= place < self._size else -1
+
+    def _offsets(self) -> NDArray[np.int64]:
+        """The numbers of the index file.
+
+        Raises:
+            DamagedFileError: It holds something else.
+        """
+        content = read_bytes(self._index)
+        if content.translate(None, b"0123456789 \t\r\n"):
+            raise DamagedFileError(f"{self._index}: not an index of offsets; {self._mend}")
         try:
-            starts = [int(line) for line in read_bytes(index).split()]
-        except ValueError as error:
-            raise DamagedFileError(f"{index}: not an index ({error}); {mend}") from error
-        if bool(starts) != bool(self._size) or (starts and starts[0] != 0):
-            raise DamagedFileError(f"{index}: does not begin with the table's first row; {mend}")
-        for row, (start, following) in enumerate(pairwise(starts)):
-            if not start < following < self._size or self._content[following - 1] != ord("\n"):
-                raise DamagedFileError(
-                    f"{index}: row {row + 1} does not begin at byte {following}; {mend}"
-                )
-        if starts and self._content.find(b"\n", starts[-1]) not in (-1, self._size - 1):
-            raise DamagedFileError(f"{index}: the table has more rows than the index; {mend}")
-        return starts
+            return np.array([int(each) for each in content.split()], dtype=np.int64)
+        except (ValueError, OverflowError) as error:
+            raise DamagedFileError(
+                f"{self._index}: not an index ({error}); {self._mend}"
+            ) from error
 
 
 class TsvWriter:
@@ -129,7 +177,7 @@ class TsvWriter:
     def __init__(self, path: Path) -> None:
         """Name the table; nothing is written before the block is entered."""
         self._path = path
-        self._starts: list[int] = []
+        self._starts = array("q")
         self._size = 0
         self._stack = ExitStack()
 
