@@ -84,6 +84,15 @@ def load_detector(folder: Path) -> LoadedDetector:
     )
 
 
+def read_network(folder: Path) -> DetectorConfig:
+    """The configuration alone, without opening the weights.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    return _read_config(folder / CONFIG_NAME)
+
+
 def fingerprint_of(folder: Path) -> str:
     """SHA-256 over the three files of a detector folder, hexadecimal."""
     digest = hashlib.sha256()
