@@ -5,6 +5,7 @@ plain containers alone. `training_args.bin` and other pickles beside them are ne
 """
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about pickles that it then refuses, or reads
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         # torch's explanations fill a screen; the first line says it
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
