@@ -66,7 +66,7 @@ def _padded(
     def spread(rows: Tensor, is_there: Tensor) -> Tensor:
         filled = rows.new_zeros((*is_there.shape, rows.shape[-1]))
         filled[is_there] = rows
-        return filled.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+        return filled.view(*is_there.shape, num_heads, -1).transpose(1, 2)
 
     context = functional.scaled_dot_product_attention(
         spread(queries, is_query),
@@ -118,7 +118,7 @@ class _EachAlone(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, weights, is_kept = ctx.saved_tensors
         cut: _Cut = ctx.cut
-        found = [torch.empty_like(each) for each in (queries, keys, values)]
+        found = torch.empty_like(queries), torch.empty_like(keys), torch.empty_like(values)
         given = cut.examples(queries, keys, values, gradient.contiguous())
         for number, ((q, k, v, g), (dq, dk, dv, _)) in enumerate(
             zip(given, cut.examples(*found, queries), strict=True)
@@ -179,5 +179,5 @@ class _Cut:
         )
 
     def _by_head(self, rows: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-        by_head = rows.unflatten(-1, (self._num_heads, -1)).transpose(0, 1)
-        return list(by_head.split(list(lengths), dim=1))
+        by_head = rows.view(len(rows), self._num_heads, -1).transpose(0, 1)
+        return list(torch.split(by_head, list(lengths), dim=1))

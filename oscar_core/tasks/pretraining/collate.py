@@ -1,4 +1,4 @@
-"""Pretraining samples -> tensors; caption rows and question rows apart, which saves padding.
+"""Pretraining samples -> tensors.
 
 Letters: B rows, S text and region positions, R region positions, K words of a region.
 """
@@ -23,7 +23,7 @@ from oscar_core.tokens import Tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Rows of one kind.
+    """Samples side by side.
 
     word_labels:  (B, S) int64     original id where masked, else -1
     match_labels: (B,) int64       0 matched, 1 wrong second text, 2 wrong first text; -1 not asked
@@ -50,7 +50,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Caption rows, question rows; either may be missing."""
+    """One set of rows, or several of different lengths."""
 
     rows: tuple[Rows, ...]
 
@@ -66,25 +66,24 @@ def collate(
     generators: Sequence[np.random.Generator] | None,
 ) -> Batch:
     """Draw a sample of each example and lay them out; without generators, hide all answers."""
-    parts = []
-    for wants_questions in (False, True):
-        places = [
-            i for i, each in enumerate(examples) if each.document.is_question == wants_questions
-        ]
-        if places:
-            chosen = [examples[i] for i in places]
-            samples = [
-                make_sample(
-                    config,
-                    knowledge.tokenizer,
-                    examples[i],
-                    PythonDice(int(generators[i].integers(1 << 62)) if generators else i),
-                    is_probe=generators is None,
-                )
-                for i in places
-            ]
-            parts.append(_rows(config, knowledge.tokenizer, chosen, samples))
-    return Batch(rows=tuple(parts))
+    samples = [
+        make_sample(
+            config,
+            knowledge.tokenizer,
+            example,
+            PythonDice(int(generators[i].integers(1 << 62)) if generators else i),
+            is_probe=generators is None,
+        )
+        for i, example in enumerate(examples)
+    ]
+    return lay_out(config, knowledge.tokenizer, examples, samples)
+
+
+def lay_out(
+    config: Config, tokenizer: Tokenizer, examples: Sequence[Example], samples: Sequence[Sample]
+) -> Batch:
+    """Tensors of samples, one an example."""
+    return Batch(rows=(_rows(config, tokenizer, examples, samples),))
 
 
 def _rows(

@@ -6,8 +6,9 @@ Letters: B rows, T text positions, S = T + R, R region positions, K words of a r
 import torch
 from torch import Tensor
 
-from oscar_core.losses import NOT_A_TARGET
-from oscar_core.models import PretrainingLosses, PretrainingModel
+from oscar_core.losses import NOT_A_TARGET, cross_entropy
+from oscar_core.models import PretrainingModel
+from oscar_core.ragged import Read, read
 from oscar_core.task import Losses
 from oscar_core.tasks.pretraining.collate import Batch, Rows
 from oscar_core.tasks.pretraining.records import Config
@@ -16,49 +17,85 @@ from oscar_core.tasks.pretraining.records import Config
 def losses(config: Config, model: PretrainingModel, batch: Batch, number: int) -> Losses:
     """Masked words + three-way, both means over all rows; and the region objective if it is on.
 
+    Padding does not go through the encoder, and its last layer works on what is read here alone.
+
     Source: `oscar/modeling/modeling_bert.py:BertImgForPreTraining`, `run_oscarplus_pretrain.py`.
     """
-    encoded = [model.encode(rows.packed) for rows in batch.rows]
-    found = model.losses_of(
-        encoded,
-        [rows.word_labels for rows in batch.rows],
-        [rows.match_labels for rows in batch.rows],
-    )
-    total = found.words + config.contrast_weight * found.contrast
-    parts = {"words": found.words.detach()}
+    found = [_read(config, model, rows) for rows in batch.rows]
+    word_states = [each.wanted[_is_word(rows)[_is_wanted(config, rows)]] for each, rows in found]
+    word_logits = model.word_head(torch.cat(word_states), model.word_embedding)
+    word_labels = torch.cat([rows.word_labels[_is_word(rows)] for rows in batch.rows])
+    terms = {"words": cross_entropy(word_logits, word_labels)}
+    parts = {"words": terms["words"].detach()}
+    matches = torch.cat([rows.match_labels for rows in batch.rows])
+    contrast_logits = model.contrast_head(torch.cat([each.pooled for each, _ in found]))
+    contrast = cross_entropy(contrast_logits, matches)
+    terms["contrast"] = config.contrast_weight * contrast
     if config.contrast_weight > 0:
-        parts |= _contrast_parts(found, torch.cat([rows.match_labels for rows in batch.rows]))
+        parts |= _contrast_parts(contrast, contrast_logits, matches)
     if config.region_weight > 0:
-        named = _region_loss(model, [e.sequence for e in encoded], batch.rows)
-        total = total + config.region_weight * named
+        named = _region_loss(config, model, found)
+        terms["regions"] = config.region_weight * named
         parts["regions"] = named.detach()
-    return Losses(total=total, parts=parts)
+    total = torch.stack(list(terms.values())).sum()
+    return Losses(total=total, parts=parts, terms=terms)
 
 
-def _contrast_parts(found: PretrainingLosses, matches: Tensor) -> dict[str, Tensor]:
+def num_targets(config: Config, batch: Batch) -> dict[str, int]:
+    """How many labels each term of the losses is a mean over."""
+    found = {
+        "words": sum(int(_is_word(rows).sum()) for rows in batch.rows),
+        "contrast": sum(int((rows.match_labels != NOT_A_TARGET).sum()) for rows in batch.rows),
+    }
+    if config.region_weight > 0:
+        found["regions"] = sum(
+            int((rows.region_words != NOT_A_TARGET).sum()) for rows in batch.rows
+        )
+    return found
+
+
+def _read(config: Config, model: PretrainingModel, rows: Rows) -> tuple[Read, Rows]:
+    return read(model.encoder, rows.packed, _is_wanted(config, rows)), rows
+
+
+def _is_word(rows: Rows) -> Tensor:
+    """(B, S) bool: a masked word."""
+    return rows.word_labels != NOT_A_TARGET
+
+
+def _is_region(config: Config, rows: Rows) -> Tensor:
+    """(B, S) bool: a region to be named."""
+    is_region = torch.zeros_like(rows.word_labels, dtype=torch.bool)
+    if config.region_weight > 0:
+        num_text = rows.packed.input_ids.shape[1]
+        is_region[:, num_text:] = (rows.region_words != NOT_A_TARGET).any(dim=2)
+    return is_region
+
+
+def _is_wanted(config: Config, rows: Rows) -> Tensor:
+    """(B, S) bool: where the encoder's output teaches something."""
+    return _is_word(rows) | _is_region(config, rows)
+
+
+def _contrast_parts(loss: Tensor, logits: Tensor, matches: Tensor) -> dict[str, Tensor]:
     """What the loss curves show of the three-way objective."""
-    parts = {"contrast": found.contrast.detach()}
+    parts = {"contrast": loss.detach()}
     asked = matches != NOT_A_TARGET
     if bool(asked.any()):
-        right = found.contrast_logits.detach().argmax(dim=1)[asked] == matches[asked]
+        right = logits.detach().argmax(dim=1)[asked] == matches[asked]
         parts["contrast_accuracy"] = right.float().mean()
     return parts
 
 
-def _region_loss(
-    model: PretrainingModel, sequences: list[Tensor], rows: tuple[Rows, ...]
-) -> Tensor:
+def _region_loss(config: Config, model: PretrainingModel, found: list[tuple[Read, Rows]]) -> Tensor:
     """Cross entropy of each region's words under one softmax from its encoder output."""
     states, labels = [], []
-    for sequence, each in zip(sequences, rows, strict=True):
-        states.append(sequence[:, each.packed.input_ids.shape[1] :].flatten(0, 1))
-        labels.append(each.region_words.flatten(0, 1))
-    words = torch.cat(labels)
-    known = (words != NOT_A_TARGET).any(dim=1)
-    logits = model.word_head(torch.cat(states)[known], model.word_embedding)
-    log_probabilities = logits.log_softmax(dim=1)
-    told = words[known]
-    right = log_probabilities.gather(1, told.clamp(min=0))
+    for each, rows in found:
+        states.append(each.wanted[_is_region(config, rows)[_is_wanted(config, rows)]])
+        labels.append(rows.region_words[(rows.region_words != NOT_A_TARGET).any(dim=2)])
+    told = torch.cat(labels)
+    logits = model.word_head(torch.cat(states), model.word_embedding)
+    right = logits.log_softmax(dim=1).gather(1, told.clamp(min=0))
     is_told = (told != NOT_A_TARGET).to(right.dtype)
     loss: Tensor = -(right * is_told).sum() / is_told.sum().clamp(min=1)
     return loss
