@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,7 @@ from oscar_core.training.loop import StepReport, TrainSummary, train
 from oscar_core.training.seeds import seed_weights
 from oscar_core.training.standardise import fold, measure_spread, standardise
 from oscar_core.training.together import Together, join
+from oscar_core.training.tracking import check_trackers
 from storage.library import Library
 from storage.trained import TRAINED, read_trained, write_trained
 
@@ -70,7 +71,7 @@ def train_task(
         vocabulary: A BERT vocabulary; None keeps that of `start`, or builds one from the texts.
         start: Model folder whose weights are taken over; heads and answers it lacks start anew.
         folder: Becomes the model folder.
-        losses: Becomes `losses.jsonl`.
+        losses: Becomes `losses.jsonl`; trackers write into its folder, too.
         on_step: Told after every update.
         should_stop: Asked after every update; True saves a checkpoint and ends.
 
@@ -79,6 +80,7 @@ def train_task(
         WeightsError: `start` does not fit.
         TrainingError, TrainingStoppedError: See `oscar_core.training.loop.train`.
     """
+    check_trackers(training.trackers)
     chosen = load_task(task)
     before = read_model(start) if start is not None else None
     knowledge = Knowledge(
@@ -275,9 +277,7 @@ def _identity(
     start: Path | None,
 ) -> str:
     """Of everything that decides how the training goes; checkpoints name it."""
-    # how a batch is cut, and how often a checkpoint is written, changes nothing that is learned
-    learned = repr(replace(training, accumulation=1, checkpoint_every=0))
-    parts = [task, repr(settings), learned, repr(sizes), str(num_examples)]
+    parts = [task, repr(settings), repr(training.learned()), repr(sizes), str(num_examples)]
     whole = sha256("\n".join(chain(parts, knowledge.answers)).encode())
     whole.update("\n".join(knowledge.tokenizer.vocabulary).encode())
     if start is not None:

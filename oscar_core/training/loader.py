@@ -6,12 +6,21 @@ the seed and the place in the training alone, never from the number of workers o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oscar_core.training.config import TrainingConfig
 from oscar_core.training.lesson import Lesson
 from oscar_core.training.order import Drawn, Order
 from oscar_core.training.seeds import example_generator
+
+_AHEAD = 2
+"""Updates that each worker prepares before they are asked for."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,8 @@ def batches(
 ) -> Iterator[StepParts]:
     """The updates of a phase for one process, from `first_step` on, without end.
 
+    Worker processes end when the iterator is closed.
+
     Args:
         lesson: Examples and how to collate them.
         training: Its seed and `accumulation`.
@@ -64,27 +75,85 @@ def batches(
         number: This one's.
         workers: Processes that collate ahead; 0: this one collates when asked.
     """
-    step = first_step
-    while True:
-        drawn = order.batch(phase, step)[number::num]
-        yield StepParts(step=step, parts=collated(lesson, training, drawn))
-        step += 1
-
-
-def collated(
-    lesson: Lesson, training: TrainingConfig, drawn: list[Drawn]
-) -> tuple[Part, ...]:
-    """The parts of one process's share of a batch; none is empty."""
-    places = (drawn[place :: training.accumulation] for place in range(training.accumulation))
-    return tuple(_part(lesson, training, each) for each in places if each)
-
-
-def _part(lesson: Lesson, training: TrainingConfig, drawn: list[Drawn]) -> Part:
-    examples = [lesson.examples[each.index] for each in drawn]
-    generators = [example_generator(training.seed, each.epoch, each.index) for each in drawn]
-    return Part(
-        batch=lesson.task.collate(lesson.config, lesson.knowledge, examples, generators),
-        weight=len(drawn) / training.batch_size,
-        num_examples=len(drawn),
-        examples=tuple(each.index for each in drawn),
+    steps = _Steps(lesson, training, order, phase, num, number)
+    if workers == 0:
+        yield from map(steps.__getitem__, count(first_step))
+        return
+    ahead = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=_From(first_step),
+        num_workers=workers,
+        prefetch_factor=_AHEAD,
+        collate_fn=_as_it_is,
     )
+    found = iter(ahead)
+    try:
+        yield from found
+    finally:
+        # torch ends its workers when the last reference goes; a generator that is closed in the
+        # middle of an error would hold it in the traceback
+        found._shutdown_workers()  # type: ignore[attr-defined]
+
+
+class _Steps(Dataset[StepParts]):
+    """The updates of a phase for one process, by number."""
+
+    def __init__(
+        self,
+        lesson: Lesson,
+        training: TrainingConfig,
+        order: Order,
+        phase: int,
+        num: int,
+        number: int,
+    ) -> None:
+        self._lesson = lesson
+        self._training = training
+        self._order = order
+        self._phase = phase
+        self._mine = slice(number, None, num)
+
+    def __getitem__(self, step: int) -> StepParts:
+        drawn = self._order.batch(self._phase, step)[self._mine]
+        return StepParts(step=step, parts=tuple(self._parts(drawn)))
+
+    def _parts(self, drawn: Drawn) -> Iterator[Part]:
+        """This process's share of a batch, cut as configured and between pools; none is empty."""
+        for pool in np.unique(drawn.pools):
+            of_pool = drawn[drawn.pools == pool]
+            for place in range(self._training.accumulation):
+                part = of_pool[place :: self._training.accumulation]
+                if len(part):
+                    yield self._part(part)
+
+    def _part(self, drawn: Drawn) -> Part:
+        indices, epochs = drawn.indices.tolist(), drawn.epochs.tolist()
+        examples = [self._lesson.examples[index] for index in indices]
+        generators = [
+            example_generator(self._training.seed, epoch, index)
+            for epoch, index in zip(epochs, indices, strict=True)
+        ]
+        return Part(
+            batch=self._lesson.task.collate(
+                self._lesson.config, self._lesson.knowledge, examples, generators
+            ),
+            weight=float(drawn.weights.sum()),
+            num_examples=len(indices),
+            examples=tuple(indices),
+        )
+
+
+class _From(Sampler[int]):
+    """All whole numbers from one on."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self._first)
+
+
+def _as_it_is(parts: _T) -> _T:
+    """Keep torch from making tensors of what is ready."""
+    return parts

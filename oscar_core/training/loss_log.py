@@ -36,10 +36,24 @@ class LossLog:
             )
         atomic_write_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
-    def add(self, step: int, phase: str, losses: Mapping[str, float]) -> None:
-        """Append an update."""
+    def add(
+        self,
+        step: int,
+        phase: str,
+        losses: Mapping[str, float],
+        how: Mapping[str, float] | None = None,
+    ) -> None:
+        """Append an update.
+
+        Args:
+            step: Its number, from 1.
+            phase: Of the training.
+            losses: By name.
+            how: Learning rate and the like, which may be tiny.
+        """
         rounded = {name: round(value, 5) for name, value in losses.items()}
-        row = {"step": step, "phase": phase} | rounded
+        tiny = {name: float(f"{value:.6g}") for name, value in (how or {}).items()}
+        row = {"step": step, "phase": phase} | rounded | tiny
         self.rows.append(row)
         with open(self._path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")

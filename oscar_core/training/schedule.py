@@ -11,8 +11,10 @@ def rate_factor(config: TrainingConfig, step: int, num_steps: int) -> float:
     last 1 / num_steps of it. "hold" stays at 1 for `hold` of all steps, then falls to `floor`.
 
     Source: `pt/optimization.py:WarmupLinearSchedule`; optimiser before scheduler
-    (specs/oscar.md 11, Q5).
+    (specs/oscar.md 11, Q5) unless `compat.schedules_before_update`.
     """
+    if config.compat.schedules_before_update:
+        step += 1
     warmup = config.warmup_steps(num_steps)
     if step < warmup:
         return step / max(1, warmup)

@@ -1,7 +1,5 @@
 """Randomness by name: what is drawn depends on who draws, not on what was drawn before."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -24,7 +22,6 @@ def example_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.default_rng([_EXAMPLE, seed, epoch, index])
 
 
-def shuffled(indices: Sequence[int], seed: int, stream: int, epoch: int) -> list[int]:
-    """The order of one pass over a group; `stream` tells groups apart."""
-    order = np.random.default_rng([_ORDER, seed, stream, epoch]).permutation(len(indices))
-    return [int(indices[place]) for place in order]
+def order_generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
+    """Random source of the order of one pass over a group; `stream` tells groups apart."""
+    return np.random.default_rng([_ORDER, seed, stream, epoch])

@@ -6,20 +6,24 @@ everywhere or taken from process 0, as two machines may round differently.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 
 from oscar_core.errors import TrainingError
-from oscar_core.training.checkpoints import MOMENTS, Place, distinct
-from oscar_core.training.optimiser import PublishedAdamW
+from oscar_core.training.checkpoints import Place
+from oscar_core.training.learner import Learner
+from oscar_core.training.sharding import own_part
 
 PATIENCE_SECONDS = 600.0
 """How long a process waits for the others before it gives up: they are gone, or stand still."""
@@ -55,33 +59,26 @@ class Together:
             for each, num in zip(texts, lengths, strict=True)
         ]
 
-    def share_beginning(self, model: nn.Module, optimiser: PublishedAdamW, at: Place) -> Place:
+    def share_beginning(self, learner: Learner, at: Place) -> Place:
         """Everybody begins with the weights, moments and place of process 0."""
         if self.num == 1:
             return at
-        ages = {
-            name: optimiser.state[parameter]["step"]
-            for name, parameter in model.named_parameters()
-            if optimiser.state.get(parameter)
-        }
-        first = self.exchange({"place": asdict(at), "ages": ages})[0]
-        for value in distinct(model).values():
+        mine = {"place": asdict(at), "ages": learner.ages(), "scale": learner.scale.state()}
+        first = self.exchange(mine)[0]
+        learner.remember(first["ages"])
+        learner.scale.restore(first["scale"])
+        for value, _ in learner.values().values():
             _take_first(value)
-        for name, parameter in model.named_parameters():
-            if name in first["ages"]:
-                state = optimiser.state[parameter]
-                state["step"] = first["ages"][name]
-                for moment in MOMENTS:
-                    state.setdefault(moment, torch.zeros_like(parameter))
-                    _take_first(state[moment])
-        place = first["place"] | {"phase_starts": tuple(first["place"]["phase_starts"])}
-        return Place(**place)
+        return Place.from_json(first["place"])
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up everybody's gradients; what nobody has a gradient for is left without."""
+        """Add up everybody's gradients; what nobody has a gradient for is left without.
+
+        Those of sharded parameters were added up when they were computed.
+        """
         if self.num == 1:
             return
-        trained = [each for each in parameters if each.requires_grad]
+        trained = [each for each in parameters if each.requires_grad and not _is_spread(each)]
         has_one = torch.tensor([float(each.grad is not None) for each in trained])
         has_one = has_one.to(self.device)
         distributed.all_reduce(has_one)
@@ -95,6 +92,39 @@ class Together:
             summed = torch.split(flat, [each.numel() for each in bucket])
             for parameter, part in zip(bucket, summed, strict=True):
                 parameter.grad = part.view_as(parameter).clone()
+
+    @torch.no_grad()
+    def scale_gradients(
+        self, parameters: Iterable[nn.Parameter], limit: float, scale: float = 1.0
+    ) -> float:
+        """Take back the loss's scale, then cut the gradients of all processes to an L2 norm.
+
+        Args:
+            parameters: Their gradients are changed in place.
+            limit: The largest norm; 0 leaves it.
+            scale: What the loss was multiplied by.
+
+        Returns:
+            The norm before it was cut; not finite if any gradient is not.
+
+        Source: factor limit / (norm + 1e-6) where it is below 1, `torch.nn.utils.clip_grad_norm_`.
+        """
+        moved = [each for each in parameters if each.grad is not None]
+        gradients = [own_part(cast(Tensor, each.grad)) for each in moved]
+        if not gradients:
+            return 0.0
+        spread = [g for g, each in zip(gradients, moved, strict=True) if _is_spread(each)]
+        same = [g for g, each in zip(gradients, moved, strict=True) if not _is_spread(each)]
+        norm = get_total_norm(same) if same else torch.zeros((), device=self.device)
+        if spread:
+            squared = get_total_norm(spread) ** 2
+            distributed.all_reduce(squared)
+            norm = (norm**2 + squared).sqrt()
+        found = float(norm) / scale
+        factor = min(1.0, limit / (found + 1e-6)) if limit > 0 and math.isfinite(found) else 1.0
+        if factor / scale != 1.0:
+            torch._foreach_mul_(gradients, factor / scale)
+        return found
 
     def agree(self, flag: bool) -> bool:
         """What process 0 says."""
@@ -139,6 +169,10 @@ def merged(shares: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
         for name in names
     }
     return {name: total / weight for name, (total, weight) in totals.items()}
+
+
+def _is_spread(parameter: nn.Parameter) -> bool:
+    return isinstance(parameter, DTensor)
 
 
 def _take_first(value: Tensor) -> None:

@@ -12,10 +12,9 @@ from torch import nn
 from oscar_core.controls import swapped_images
 from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import ModelConfigError, TaskError, TrainingError
-from oscar_core.task import Group, Phase, load_task, task_names
+from oscar_core.task import load_task, task_names
 from oscar_core.training.config import TrainingConfig
 from oscar_core.training.optimiser import build_optimiser
-from oscar_core.training.order import Order, counts_of
 from oscar_core.training.schedule import rate_factor
 from oscar_core.training.standardise import fold, measure_spread, standardise
 from oscar_core.training.together import join, merged
@@ -85,36 +84,6 @@ def test_vectors_do_not_decay() -> None:
     assert [p.dim() for p in decayed["params"]] == [2]
     assert [p.dim() for p in kept["params"]] == [1, 1, 1]
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.05, 0.0)
-
-
-@given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=3),
-    st.integers(1, 7),
-    st.integers(0, 3),
-)
-def test_every_pass_shows_each_example_once(sizes: list[int], batch_size: int, seed: int) -> None:
-    starts = np.cumsum([0, *sizes])
-    groups = tuple(
-        Group(indices=range(start, start + size))
-        for start, size in zip(starts, sizes, strict=False)
-    )
-    order = Order([Phase(name="all", groups=groups)], batch_size=batch_size, seed=seed)
-    drawn = [each for step in range(12) for each in order.batch(0, step)]
-    assert len(drawn) == 12 * batch_size
-    for group in groups:
-        mine = [each for each in drawn if each.index in group.indices]
-        for epoch in {each.epoch for each in mine[: -len(group.indices)]}:
-            shown = [each.index for each in mine if each.epoch == epoch]
-            assert len(shown) == len(set(shown))
-            assert set(shown) == set(group.indices) or epoch == mine[-1].epoch
-
-
-@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=6), st.integers(0, 50))
-def test_shares_become_whole_numbers_that_add_up(shares: list[float], total: int) -> None:
-    counts = counts_of(shares, total)
-    assert sum(counts) == total
-    for count, share in zip(counts, shares, strict=True):
-        assert abs(count - share * total / sum(shares)) < 1
 
 
 @given(st.sets(st.text("abc/0", min_size=1, max_size=5), min_size=2), st.integers(0, 5))

@@ -11,7 +11,8 @@ from torch import nn
 
 from detector.training.checkpoint import Checkpoint, write_checkpoint
 from oscar_core.training.checkpoints import Place, save_checkpoint
-from oscar_core.training.optimiser import PublishedAdamW
+from oscar_core.training.config import TrainingConfig
+from oscar_core.training.learner import new_learner
 from storage.artifacts import atomic_path, atomic_write_json, write_done
 from tests.builders_flows import make_execution, make_step
 from tests.builders_storage import make_regions, write_regions
@@ -19,8 +20,8 @@ from tests.safety.test_foreign_files import detector_folder, model_folder
 
 
 def training_checkpoint(folder: Path) -> None:
-    model = nn.Linear(2, 2)
-    save_checkpoint(folder, model, PublishedAdamW(model.parameters(), lr=0.1), Place(identity="x"))
+    learner = new_learner(nn.Linear(2, 2), TrainingConfig())
+    save_checkpoint(folder, learner, Place(identity="x"))
 
 
 def detector_checkpoint(folder: Path) -> None:
