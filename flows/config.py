@@ -12,6 +12,7 @@ import yaml
 
 from flows.data import Data
 from flows.errors import ConfigError
+from flows.file_sources import FileSource
 from flows.identity import config_as_json, stage_names
 from flows.limits import StageLimits
 from flows.readers import check_entry
@@ -38,10 +39,12 @@ class Learning:
     """What a model learns, and how; YAML section `pretrain`.
 
     settings: of the task's own `Config`
+    start:    a model folder, ours or a published checkpoint, whose weights it goes on from
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    start: FileSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +89,12 @@ class RunConfig:
     seed: int = 0
     data: Data = field(default_factory=Data)
     render_scenes: Rendering | None = None
-    detector_weights: Path | None = None
+    detector_weights: FileSource | None = None
     train_detector: TrainingDetector | None = None
     detect: Detecting = field(default_factory=Detecting)
     score_detector: ScoringDetector | None = None
     translate_tags: Translating = field(default_factory=Translating)
-    vocabulary: Path | None = None
+    vocabulary: FileSource | None = None
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     pretrain: Learning | None = None
     tasks: Mapping[str, TaskRun] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from flows.plan import Plan, Step, source_of
 from flows.reasons import reasons
 from flows.run_folder import RunFolder
 from storage.artifacts import DONE_NAME, Done, fingerprint, read_done
+from storage.sources import RemoteSource
 
 IDENTITY = "identity.json"
 """In each step's folder: what its fingerprint was made of, so that `plan` can say what changed."""
@@ -264,6 +265,8 @@ def _plain(value: object, key: str, paths: dict[str, Path]) -> Any:
     """JSON values of a config; collects its paths under their dotted keys."""
     if isinstance(value, Path):
         paths[key] = value
+        return str(value)
+    if isinstance(value, RemoteSource):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         pairs = {field.name: getattr(value, field.name) for field in fields(value)}

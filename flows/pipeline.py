@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
+from flows.file_sources import FileSource, Find, with_local_files
 from flows.limits import NO_LIMITS
 from flows.plan import Plan, Step
 from flows.readers import ReaderCall, SourceEntry, check_entry
 from flows.stages import collect_annotations, list_images, predict, report, score, train
 from storage.errors import MissingFileError
+from storage.sources import local_path
 
 Reference = str | Path
 SCENES = "render_scenes.scenes"
@@ -25,16 +27,20 @@ LIBRARY = {
 }
 
 
-def plan_of(config: RunConfig) -> Plan:
+def plan_of(config: RunConfig, find: Find = local_path) -> Plan:
     """Put the steps of a run in order.
+
+    Args:
+        config: of the run.
+        find: gives the local file of a weight, vocabulary or dictionary that lies elsewhere.
 
     Raises:
         MissingFileError: A photo folder or an annotation file is not there.
+        SourceError: A file that lies elsewhere cannot be had.
     """
     limits = config.limits
-    return Plan(
-        tuple(replace(step, limits=limits.get(step.stage, NO_LIMITS)) for step in _steps(config))
-    )
+    steps = _steps(with_local_files(config, find))
+    return Plan(tuple(replace(step, limits=limits.get(step.stage, NO_LIMITS)) for step in steps))
 
 
 def _steps(config: RunConfig) -> Iterator[Step]:
@@ -141,8 +147,15 @@ def _train(
             training=replace(learning.training, seed=config.seed),
             vocabulary=config.vocabulary,
         ),
-        inputs={**LIBRARY, **(start or _warm(config, name))},
+        inputs={**LIBRARY, **(_own_start(learning, name) or start or _warm(config, name))},
     )
+
+
+def _own_start(learning: Learning, step: str) -> dict[str, Reference]:
+    """The model that a training was told to go on from."""
+    if learning.start is None:
+        return {}
+    return {"start": _existing(learning.start, f"start of {step}")}
 
 
 def _warm(config: RunConfig, step: str) -> dict[str, Reference]:
@@ -234,7 +247,8 @@ def _placed(config: RunConfig, path: str, key: str) -> Reference:
     return _existing(config.data.place() / path, key)
 
 
-def _existing(path: Path, key: str) -> Path:
+def _existing(path: FileSource, key: str) -> Path:
+    path = local_path(path)  # `plan_of` has fetched it
     if not path.exists():
         hint = "; set data.root to where the data lies" if key.startswith("data.") else ""
         raise MissingFileError(f"{path}: no such file or folder ({key}){hint}")

@@ -14,6 +14,7 @@ from flows.lineage import Origin, make_lineage, origin_of, parents_of
 from flows.models import Registry, Version
 from flows.report.metrics_file import read_metrics
 from storage.artifacts import files_below, fingerprint, read_done, sha256_of
+from storage.sources import local_path
 
 OUTPUTS = {"train": "model", "train_detector": "detector"}
 """Stage -> its output that is a model."""
@@ -48,10 +49,11 @@ def register_run(
         if output is not None:
             models[step] = out / name / output
             origins[step] = origin_of(out / name, done.fingerprint)
-    given = settings.get("detector_weights")
+    named = settings.get("detector_weights")
+    given = local_path(str(named)) if named else None
     if given and models:
-        models[DETECTOR_STEP] = Path(given)
-        origins[DETECTOR_STEP] = Origin(fingerprint=_digest_of_folder(Path(given)))
+        models[DETECTOR_STEP] = given
+        origins[DETECTOR_STEP] = Origin(fingerprint=_digest_of_folder(given))
     start = settings.get("warm_start")
     lineage = make_lineage(
         models=origins,
@@ -60,7 +62,7 @@ def register_run(
         parents=parents_of(
             {
                 "start": Path(start) if start else None,
-                "detector": Path(given) if given else None,
+                "detector": given,
             },
             registry.path,
         ),

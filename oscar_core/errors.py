@@ -25,6 +25,10 @@ class GenerationError(OscarCoreError):
     """Sentences cannot be generated with these settings."""
 
 
+class SentenceTranslationError(OscarCoreError):
+    """A folder holds no translation model, or one that does not know the languages asked for."""
+
+
 class TaskError(OscarCoreError):
     """A task is unknown, has no examples, or its settings contradict one another."""
 

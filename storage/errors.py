@@ -13,6 +13,10 @@ class MissingFileError(StorageError):
     """A file or folder that a reader was pointed at does not exist."""
 
 
+class SourceError(StorageError):
+    """A file that lies elsewhere cannot be had: no answer, no such file, other bytes than wanted."""
+
+
 class AnnotationError(StorageError):
     """An annotation file as a whole cannot be read (not JSON, wrong encoding, wrong layout)."""
 

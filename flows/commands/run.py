@@ -15,6 +15,7 @@ from flows.config import RunConfig, as_yaml
 from flows.dataset import digest_of_plan, write_digest
 from flows.digests import DigestBook
 from flows.display import Display
+from flows.file_sources import told_to
 from flows.history import record
 from flows.identity import PreparedStep, prepare
 from flows.pipeline import plan_of
@@ -62,7 +63,8 @@ def run(config: RunConfig, out: Path, *, with_prefect: bool, stream: IO[str]) ->
     Raises:
         FlowError, StorageError: One line for the user.
     """
-    return run_prepared(plan_of(config), config, out, with_prefect=with_prefect, stream=stream)
+    plan = plan_of(config, told_to(stream))
+    return run_prepared(plan, config, out, with_prefect=with_prefect, stream=stream)
 
 
 def run_prepared(

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from flows.config import RunConfig, read_config
 from flows.errors import MissingModelError
+from flows.file_sources import with_local_files
 from flows.run_folder import RunFolder
 from storage.artifacts import read_done
+from storage.sources import local_path
 
 
 def config_of(run: Path) -> RunConfig:
-    """The resolved configuration of a run.
+    """The resolved configuration of a run, whatever it names elsewhere fetched.
 
     Raises:
         MissingModelError: There is no run.
@@ -19,7 +21,7 @@ def config_of(run: Path) -> RunConfig:
     path = RunFolder(run).config
     if not path.is_file():
         raise MissingModelError(f"{run}: no run here; train one first, for example with `demo`")
-    return read_config(path)
+    return with_local_files(read_config(path))
 
 
 def detector_of(run: Path) -> Path:
@@ -29,7 +31,9 @@ def detector_of(run: Path) -> Path:
         MissingModelError: There is none, or it is not finished.
     """
     weights = config_of(run).detector_weights
-    return weights if weights is not None else output_of(run, "train_detector", "detector")
+    if weights is not None:
+        return local_path(weights)
+    return output_of(run, "train_detector", "detector")
 
 
 def model_of(run: Path, task: str) -> Path:

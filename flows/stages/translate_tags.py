@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flows.file_sources import FileSource
 from flows.progress import SILENT, Progress
 from storage.artifacts import atomic_write_json
 from storage.records import ImageLabels, ImageRegions, ImageTags
 from storage.region_shards import RegionReader
+from storage.sources import local_path
 from storage.tag_shards import write_tags
 from translation.coverage import Coverage
 from translation.dictionary import Order, Policy, Translation, open_dictionary
 from translation.errors import UntranslatedError
 from translation.lexicon import GENERAL, OWN_LEXICON, Kind, own_lexicon
 
-VERSION = 1
+VERSION = 2
 ENGLISH = "en"
 PACKAGE_FILES = {"lexicon": OWN_LEXICON}
 """Part of the stage's identity: an edited lexicon is other tags."""
@@ -29,7 +31,8 @@ class Config:
 
     policy:     what becomes of a label without translation: it stays English, its tag is left
                 empty, or the stage fails
-    dictionary: a file {english: chinese} beside our lexicon; None for our lexicon alone
+    dictionary: a file {english: chinese} beside our lexicon (also hf:// or https://); None for
+                our lexicon alone
     first:      which of the two is asked first
     domain:     words of our lexicon that go before its general ones ("rendered_scenes" speaks as
                 the demo's captions do)
@@ -37,7 +40,7 @@ class Config:
     """
 
     policy: Policy = "keep"
-    dictionary: Path | None = None
+    dictionary: FileSource | None = None
     first: Order = "lexicon"
     domain: str = GENERAL
     language: Literal["zh", "en"] = "zh"
@@ -101,8 +104,9 @@ class Translator:
     """
 
     def __init__(self, config: Config) -> None:
+        named = None if config.dictionary is None else local_path(config.dictionary)
         dictionary = open_dictionary(
-            config.dictionary, policy=config.policy, domain=config.domain, first=config.first
+            named, policy=config.policy, domain=config.domain, first=config.first
         )
         self._language = config.language
         self._dictionary = None if config.language == ENGLISH else dictionary
