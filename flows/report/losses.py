@@ -11,7 +11,9 @@ MAX_POINTS = 160
 MAX_CURVES = 7
 
 _TOTALS = ("total", "loss")
-_NOT_LOSSES = frozenset({"step", "epoch", "seconds", "time", "learning_rate", "lr", "phase"})
+_NOT_LOSSES = frozenset(
+    {"step", "epoch", "seconds", "time", "learning_rate", "lr", "phase", "gradient_norm"}
+)
 
 
 def read_loss_charts(steps: Mapping[str, FinishedStep]) -> tuple[LossChart, ...]:
