@@ -54,21 +54,19 @@ def perhaps_wrong(config: Config, example: Example, dice: Dice) -> Pairing:
         return Pairing(right)
     if chance > config.wrong_first and _has_second(config, right):
         found = _Search(config, example, dice).second()
-        return _paired(right, found, "second", WRONG_SECOND)
+        if found is None:
+            return Pairing(right)
+        return Pairing(replace(right, second=found.text), WRONG_SECOND, found.is_foreign)
     found = _Search(config, example, dice).first()
-    return _paired(right, found, "first", WRONG_FIRST)
+    if found is None:
+        return Pairing(right)
+    return Pairing(replace(right, first=found.text), WRONG_FIRST, found.is_foreign)
 
 
 def _has_second(config: Config, right: Document) -> bool:
     """Whether there is a second text to be wrong; Q12."""
     is_read = config.reads_second or config.compat.pollutes_unread_answers
     return is_read and bool(right.second)
-
-
-def _paired(right: Document, found: _Found | None, part: str, kind: int) -> Pairing:
-    if found is None:
-        return Pairing(right)
-    return Pairing(replace(right, **{part: found.text}), kind, found.is_foreign)
 
 
 class _Search:
