@@ -153,7 +153,9 @@ def _heads(shapes: Shapes, published: Mapping[str, Any], notes: Notes) -> dict[s
         found["num_labels"] = answers["num_labels"]
         found["head"] = "mlp" if answers["hidden_scale"] else "linear"
         found["head_hidden_scale"] = answers["hidden_scale"] or 2
-        found["num_choices"] = max(answers["num_pooled"], 1)
+        beside = answers["num_pooled"]
+        if beside > 1 or "num_choice" in published:  # choices scored one by one leave no trace
+            found["num_choices"] = beside if beside > 1 else number(published, "num_choice")
         found["answer_loss"] = answer_loss_of(published)
         _compare("num_labels", answers["num_labels"], published, notes)
         _compare("classifier", found["head"], published, notes)
