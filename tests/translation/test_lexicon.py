@@ -58,6 +58,30 @@ def test_it_knows_the_names_of_coco_and_of_the_older_vocabularies() -> None:
     assert {each.english for each in translated if not each.is_covered} == set()
 
 
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parent / "names").glob("*.txt")), ids=lambda file: file.stem
+)
+def test_it_holds_every_name_of_other_published_lists(file: Path) -> None:
+    names = file.read_text(encoding="utf-8").splitlines()
+    assert len(names) > 500
+    translated = open_dictionary().translate(names, "object")
+    assert [each.english for each in translated if each.source != "lexicon"] == []
+
+
+def test_it_tells_apart_what_other_lists_tell_apart_by_a_note_in_brackets() -> None:
+    words = open_dictionary().translate(
+        ["bat_(animal)", "bat", "Nail (Construction)", "nail", "pipe_(unknown note)"], "object"
+    )
+    assert [each.chinese for each in words] == ["蝙蝠", "球棒", "钉子", "指甲", "管子"]
+
+
+def test_every_attribute_that_the_published_dictionary_lacks_has_a_word() -> None:
+    gaps = read("translation", "mengzi_gaps.json")["attributes"]["missing"]
+    assert len(gaps) > 400
+    translated = open_dictionary().translate(gaps, "attribute")
+    assert [each.english for each in translated if each.source != "lexicon"] == []
+
+
 def test_it_has_an_accepted_sense_wherever_the_published_dictionary_is_wrong_or_doubtful() -> None:
     for name in ("mengzi_wrong_translations.json", "mengzi_doubtful_translations.json"):
         expected = read("translation", name)

@@ -95,3 +95,11 @@ def test_compounds_are_tried_in_every_number_and_as_one_word() -> None:
     forms = list(spellings("Grape-Fruits"))
     assert forms.index("grape fruit") < forms.index("grapefruit")
     assert "shin guard" in list(spellings("shins guards"))
+
+
+def test_notes_in_brackets_are_left_out_where_the_whole_is_unknown() -> None:
+    forms = list(spellings("bat_(animal)"))
+    assert forms[0] == "bat (animal)"
+    assert forms.index("bat") > 0
+    assert "textile" in list(spellings("(made of)Textile", inflect=False))
+    assert "" not in list(spellings("(animal)"))
