@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 
 from storage.errors import DamagedFileError, MissingFileError, StorageError
 from storage.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_shard
+from storage.mapped import SUFFIX, open_table
 from storage.places import Place
-from storage.schemas import KIND_KEY, SCHEMAS, VERSION_KEY
+from storage.schemas import KIND_KEY, SCHEMA_VERSION, SCHEMAS
 from storage.shards import open_shard, read_group
 
 _SHOWN_ROWS = 3
 _SHOWN_CHARACTERS = 100
+_SUFFIXES = (".parquet", SUFFIX)
 _FOLDER_KINDS = ("regions", "tags", "annotations")
 
 
@@ -23,7 +25,7 @@ def describe_shard(path: str | Path) -> list[str]:
     """A shard's kind, version, settings, size and first rows; of a folder, its manifest.
 
     Args:
-        path: a Parquet file, a folder with a manifest, or the URL of either.
+        path: a Parquet or Arrow file, a folder with a manifest, or the URL of either.
 
     Returns:
         Lines.
@@ -34,14 +36,14 @@ def describe_shard(path: str | Path) -> list[str]:
     """
     name = str(path).rstrip("/")
     parent, _, last = name.rpartition("/")
-    if last.endswith(".parquet"):
+    if last.endswith(_SUFFIXES):
         return _of_file(Place(parent or ("." if "/" not in name else "/")), last)
     return _of_folder(Place(path if isinstance(path, Path) else name))
 
 
 def _of_folder(place: Place) -> list[str]:
     if MANIFEST_NAME not in place.names():
-        shards = [name for name in place.names() if name.endswith(".parquet")]
+        shards = [name for name in place.names() if name.endswith(_SUFFIXES)]
         if not shards:
             raise MissingFileError(f"{place.name}: no shards and no {MANIFEST_NAME} here")
         raise MissingFileError(
@@ -76,44 +78,68 @@ def _manifest(place: Place) -> Manifest:
 
 
 def _of_file(place: Place, name: str) -> list[str]:
-    where = place.describe(name)
-    kind = _kind(place, name)
-    file, settings = open_shard(place, name, kind)
-    with file:
-        facts = file.metadata
-        version = (file.schema_arrow.metadata or {}).get(VERSION_KEY.encode(), b"?").decode()
-        lines = [
-            f"shard     {where}",
-            f"kind      {kind}, schema version {version}",
-            *_settings(settings),
-            f"rows      {facts.num_rows} in {facts.num_row_groups} row groups, "
-            f"{place.size(name):,} bytes",
-        ]
-        for number, row in enumerate(_first_rows(file, where)):
-            lines += ["", f"row {number}"]
-            lines += [f"  {key:17} {_shown(key, value, row)}" for key, value in row.items()]
-    left = facts.num_rows - _SHOWN_ROWS
+    if name.endswith(SUFFIX):
+        kind = _arrow_kind(place, name)
+        table, settings = open_table(place, name, kind)
+        held = f"{table.num_rows} in {len(table.to_batches())} batches"
+        rows, num_rows = table.slice(0, _SHOWN_ROWS).to_pylist(), table.num_rows
+    else:
+        kind = _parquet_kind(place, name)
+        file, settings = open_shard(place, name, kind)
+        with file:
+            num_rows = file.metadata.num_rows
+            held = f"{num_rows} in {file.metadata.num_row_groups} row groups"
+            rows = list(_first_rows(file, place.describe(name)))
+    lines = [
+        f"shard     {place.describe(name)}",
+        f"kind      {kind}, schema version {SCHEMA_VERSION}",
+        *_settings(settings),
+        f"rows      {held}, {place.size(name):,} bytes",
+    ]
+    for number, row in enumerate(rows):
+        lines += ["", f"row {number}"]
+        lines += [f"  {key:17} {_shown(key, value, row)}" for key, value in row.items()]
+    left = num_rows - _SHOWN_ROWS
     return [*lines, "", f"... and {left} more rows"] if left > 0 else lines
 
 
-def _kind(place: Place, name: str) -> str:
-    """The kind a file says it is of.
+def _parquet_kind(place: Place, name: str) -> str:
+    """The kind a Parquet file says it is of.
 
     Raises:
         DamagedFileError: It says nothing of the sort.
     """
-    where = place.describe(name)
     stream = place.open(name)
     try:
         with pq.ParquetFile(stream) as file:
-            said = str((file.schema_arrow.metadata or {}).get(KIND_KEY.encode(), b""), "utf-8")
+            schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(
-            f"{where}: no whole Parquet file (write interrupted?); run the step again"
-        ) from error
+        raise _not_whole(place, name, "Parquet") from error
+    return _kind(place, name, schema)
+
+
+def _arrow_kind(place: Place, name: str) -> str:
+    """The kind an Arrow file says it is of. Raises as `_parquet_kind`."""
+    stream = place.open(name)
+    try:
+        with pa.ipc.open_file(stream) as file:
+            schema = file.schema
+    except (pa.ArrowException, OSError) as error:
+        raise _not_whole(place, name, "Arrow") from error
+    return _kind(place, name, schema)
+
+
+def _kind(place: Place, name: str, schema: pa.Schema) -> str:
+    said = str((schema.metadata or {}).get(KIND_KEY.encode(), b""), "utf-8")
     if said not in SCHEMAS:
-        raise DamagedFileError(f"{where}: a Parquet file, but not a shard of this program")
+        raise DamagedFileError(f"{place.describe(name)}: not a shard of this program")
     return said
+
+
+def _not_whole(place: Place, name: str, what: str) -> DamagedFileError:
+    return DamagedFileError(
+        f"{place.describe(name)}: no whole {what} file (write interrupted?); run the step again"
+    )
 
 
 def _first_rows(file: pq.ParquetFile, where: str) -> Iterator[Mapping[str, Any]]:

@@ -74,4 +74,4 @@ class KeyTable(Sequence[str]):
                 at -= 1
             texts = [self[number] for number in run]
             if texts[0] in texts[1:]:
-                raise RecordError(f"{texts[0]!r} is there twice")
+                raise RecordError(f"{texts[0]!r} twice")

@@ -1,9 +1,11 @@
 """Regions, tags and annotations of a run, joined by image id: what tasks read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.annotation_shards import read_annotations
 from storage.errors import DamagedFileError, RecordError
@@ -17,21 +19,8 @@ from storage.records import (
     QuestionAnnotation,
 )
 from storage.region_shards import RegionReader
+from storage.selections import distinct, select
 from storage.tag_shards import read_tags
-
-
-class _Said(Protocol):
-    """A caption or a question: about one image, in one language and split."""
-
-    @property
-    def image_id(self) -> str: ...
-    @property
-    def language(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-
-
-_SaidT = TypeVar("_SaidT", bound=_Said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,37 +65,35 @@ class Library:
         except KeyError:
             raise RecordError(f"image {source!r}: no tags; run the translation again") from None
 
-    def captions(self, split: str, language: str) -> list[CaptionAnnotation]:
+    def captions(self, split: str, language: str) -> Sequence[CaptionAnnotation]:
         """Captions of a split in a language whose image has regions, in the stored order."""
-        return self._said(self.annotations.captions, split, language)
+        said = self.annotations.captions
+        return select(said, known=self._known(), split=split, language=language)
 
-    def questions(self, split: str, language: str) -> list[QuestionAnnotation]:
+    def questions(self, split: str, language: str) -> Sequence[QuestionAnnotation]:
         """Questions of a split in a language whose image has regions, in the stored order."""
-        return self._said(self.annotations.questions, split, language)
+        said = self.annotations.questions
+        return select(said, known=self._known(), split=split, language=language)
 
-    def pairs(self, split: str) -> list[ImagePairAnnotation]:
+    def pairs(self, split: str) -> Sequence[ImagePairAnnotation]:
         """Image pairs of a split both of whose images have regions, in the stored order."""
-        return [
-            pair
-            for pair in self.annotations.pairs
-            if pair.split == split
-            and pair.left_image_id in self.regions
-            and pair.right_image_id in self.regions
-        ]
+        columns = ("left_image_id", "right_image_id")
+        said = self.annotations.pairs
+        return select(said, image_columns=columns, known=self._known(), split=split)
 
     def image_ids(self, split: str) -> list[str]:
         """Images with regions that anything of a split is said about, sorted."""
         said = self.annotations
-        ids = {
-            record.image_id
-            for records in (said.captions, said.questions, said.objects)
-            for record in records
-            if record.split == split
-        }
-        for pair in said.pairs:
-            if pair.split == split:
-                ids |= {pair.left_image_id, pair.right_image_id}
+        ids: set[str] = set()
+        for records in (said.captions, said.questions, said.objects):
+            ids |= distinct(records, "image_id", split=split)
+        for column in ("left_image_id", "right_image_id"):
+            ids |= distinct(said.pairs, column, split=split)
         return sorted(image_id for image_id in ids if image_id in self.regions)
+
+    def _known(self) -> "pa.Array":
+        """Ids of all images that have regions."""
+        return pa.array(iter(self.regions), pa.string())
 
     def with_swapped(self, sources: Mapping[str, str], *, keep_tags: bool) -> "Library":
         """The same library with regions of other images in place of some.
@@ -124,15 +111,6 @@ class Library:
         return replace(
             self, region_source=dict(sources), tag_source={} if keep_tags else dict(sources)
         )
-
-    def _said(self, records: Iterable[_SaidT], split: str, language: str) -> list[_SaidT]:
-        return [
-            record
-            for record in records
-            if record.split == split
-            and record.language == language
-            and record.image_id in self.regions
-        ]
 
 
 def open_library(
@@ -152,11 +130,13 @@ def open_library(
     """
     reader = RegionReader(regions, read_all=read_all)
     named = read_tags(tags)
-    for image_id in reader:
-        if image_id not in named:
-            raise DamagedFileError(
-                f"{tags}: no tags for image {image_id!r} of {regions}; run the translation again"
-            )
+    ids = pa.array(iter(reader), pa.string())
+    untagged = ids.filter(pc.invert(pc.is_in(ids, value_set=named.image_ids.combine_chunks())))
+    if len(untagged):
+        raise DamagedFileError(
+            f"{tags}: no tags for image {untagged[0].as_py()!r} of {regions}; "
+            "run the translation again"
+        )
     return Library(
         regions=reader,
         tags=named,

@@ -43,6 +43,10 @@ class MappedTable:
         where = Place(place)
         tables = []
         for entry in entries:
+            if not entry.file.endswith(SUFFIX):
+                raise DamagedFileError(
+                    f"{where.describe(entry.file)}: of an earlier release; run the step again"
+                )
             verify_shard(where, entry, read_all=read_all)
             tables.append(open_table(where, entry.file, kind, look_through=read_all)[0])
             if tables[-1].num_rows != entry.rows:
@@ -142,7 +146,11 @@ class MappedWriter:
 
 
 def write_batches(
-    place: Place, kind: str, batches: Iterable[pa.RecordBatch], *, rows_per_shard: int = _ROWS_PER_SHARD
+    place: Place,
+    kind: str,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    rows_per_shard: int = _ROWS_PER_SHARD,
 ) -> list[ShardEntry]:
     """Write all batches of one kind, without a manifest. Raises as `MappedWriter.add`."""
     writer = MappedWriter(place, kind, rows_per_shard=rows_per_shard)

@@ -4,7 +4,8 @@ Letters: N regions of one image, K attributes kept per region, D feature width.
 Boxes are x1, y1, x2, y2 in pixels of the original image; x2 and y2 lie inside the box.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -212,10 +213,17 @@ class ImageObjects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
-    """Everything people said about the images of one run."""
+    """Everything people said about the images of one run.
 
-    captions: tuple[CaptionAnnotation, ...] = ()
-    questions: tuple[QuestionAnnotation, ...] = ()
-    pairs: tuple[ImagePairAnnotation, ...] = ()
-    objects: tuple[ImageObjects, ...] = ()
-    quarantined: tuple[Quarantined, ...] = ()
+    The sequences make a record when it is asked for, where they lie in mapped files.
+
+    other_ids: image id -> the ids that the same photo has in other collections, in the order in
+               which they stand in for it where the first is not among the photos
+    """
+
+    captions: Sequence[CaptionAnnotation] = ()
+    questions: Sequence[QuestionAnnotation] = ()
+    pairs: Sequence[ImagePairAnnotation] = ()
+    objects: Sequence[ImageObjects] = ()
+    quarantined: Sequence[Quarantined] = ()
+    other_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -166,9 +166,9 @@ def lengths(records: Sequence[Any], column: str) -> NDArray[np.int32]:
     """How many values each record has in a column of lists."""
     if not isinstance(records, Selection):
         return np.array([len(getattr(each, column)) for each in records], dtype=np.int32)
-    column_lengths = pc.list_value_length(records.table.column(column)).to_numpy()
-    found: NDArray[np.int32] = column_lengths.astype(np.int32)
-    return found if records.rows is None else found[records.rows]
+    counted = pc.list_value_length(records.table.column(column)).to_numpy()
+    found: NDArray[np.int32] = np.asarray(counted, dtype=np.int32)
+    return found if records.rows is None else np.asarray(found[records.rows])
 
 
 def _mask(chosen: Selection[Any]) -> pa.Array:

@@ -16,8 +16,6 @@ from storage.manifest import (
     ShardEntry,
     entry_of,
     read_manifest,
-    shard_name,
-    verify_shard,
     write_manifest,
 )
 from storage.places import Place
@@ -125,50 +123,13 @@ def read_group(
         raise DamagedFileError(f"{where}: row group {group}: {_reason(error)}; {_MEND}") from error
 
 
-def write_records(
-    place: Place,
-    kind: str,
-    settings: Mapping[str, str],
-    rows: Iterable[dict[str, Any]],
-    *,
-    rows_per_shard: int,
-    rows_per_group: int = ROWS_PER_GROUP,
-) -> list[ShardEntry]:
-    """Write rows to numbered shards of one kind, without a manifest.
-
-    Raises:
-        OSError: As `write_shard`; whole shards stay.
-    """
-    entries = []
-    for number, shard in enumerate(chunks(rows, rows_per_shard)):
-        groups = chunks(shard, rows_per_group)
-        entries.append(write_shard(place, shard_name(kind, number), kind, settings, groups))
-    return entries
-
-
-def read_records(
-    place: Place, entries: Iterable[ShardEntry], kind: str
-) -> Iterator[dict[str, Any]]:
-    """Rows of the listed shards in order, as plain values.
-
-    Raises:
-        DamagedFileError: A shard is not what the manifest says; it is named.
-    """
-    for entry in entries:
-        verify_shard(place, entry)
-        file, _ = open_shard(place, entry.file, kind)
-        with file:
-            for group in range(file.num_row_groups):
-                yield from read_group(file, group, place.describe(entry.file)).to_pylist()
-
-
 def finish(
     place: Place, kind: str, settings: Mapping[str, str], entries: list[ShardEntry]
 ) -> Manifest:
     """Write the manifest, remove shards that are not in it, and read it back."""
     listed = {entry.file for entry in entries}
     for name in place.names():
-        if name.endswith(".parquet") and name not in listed:
+        if name.endswith((".parquet", ".arrow")) and name not in listed:
             place.remove(name)
     write_manifest(place, kind, settings, entries)
     return read_manifest(place, kind)

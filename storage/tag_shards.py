@@ -1,18 +1,75 @@
-"""Translated tags in shards: one image a row, row for row with its regions."""
+"""Translated tags in Arrow files: one image a row, row for row with its regions."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from storage.errors import DamagedFileError
+import pyarrow as pa
+
+from storage.errors import DamagedFileError, RecordError
+from storage.keys import KeyTable
 from storage.manifest import MANIFEST_NAME, Manifest, read_manifest
+from storage.mapped import MappedTable, write_batches
 from storage.places import Place
+from storage.record_columns import batches_of, builder_of
 from storage.records import ImageTags
-from storage.shards import finish, read_records, write_records
+from storage.selections import Selection
+from storage.shards import finish
 
 KIND = "tags"
-_ROWS_PER_SHARD = 16_384
-_ROWS_PER_GROUP = 1_024
+
+
+class StoredTags(Mapping[str, ImageTags]):
+    """Tags by image id, each record made when it is asked for; in the order they were written."""
+
+    def __init__(self, place: str | Path, *, read_all: bool = True) -> None:
+        """Open a complete folder.
+
+        Args:
+            place: a folder, or a URL of fsspec.
+            read_all: compare checksums and look through all values; False compares sizes alone.
+
+        Raises:
+            MissingFileError: The folder is incomplete.
+            DamagedFileError: A shard is missing, cut or changed (it is named), or an image is
+                twice.
+        """
+        self._place_name = place
+        where = Place(place)
+        mapped = MappedTable(place, read_manifest(where, KIND).shards, KIND, read_all=read_all)
+        self._records: Selection[ImageTags] = Selection(mapped, builder_of(KIND))
+        try:
+            self._ids = KeyTable(mapped.table.column("image_id"))
+        except RecordError as error:
+            raise DamagedFileError(f"{where.name}: tags of image {error}") from error
+
+    @property
+    def image_ids(self) -> "pa.ChunkedArray":
+        """Ids of all images, where they lie."""
+        return self._ids.column
+
+    def __getitem__(self, image_id: str) -> ImageTags:
+        """Tags of one image.
+
+        Raises:
+            KeyError: No such image.
+        """
+        number = self._ids.number(image_id)
+        if number is None:
+            raise KeyError(image_id)
+        return self._records[number]
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._place_name,)
 
 
 def write_tags(place: str | Path, records: Iterable[ImageTags]) -> Manifest:
@@ -23,34 +80,13 @@ def write_tags(place: str | Path, records: Iterable[ImageTags]) -> Manifest:
     """
     where = Place(place)
     where.remove(MANIFEST_NAME)
-    entries = write_records(
-        where,
-        KIND,
-        {},
-        map(asdict, records),
-        rows_per_shard=_ROWS_PER_SHARD,
-        rows_per_group=_ROWS_PER_GROUP,
-    )
-    return finish(where, KIND, {}, entries)
+    return finish(where, KIND, {}, write_batches(where, KIND, batches_of(KIND, records)))
 
 
-def read_tags(place: str | Path) -> dict[str, ImageTags]:
-    """All tags by image id, in the order they were written.
+def read_tags(place: str | Path, *, read_all: bool = True) -> StoredTags:
+    """All tags by image id. Raises as `StoredTags`."""
+    return StoredTags(place, read_all=read_all)
 
-    Raises:
-        MissingFileError: The folder is incomplete.
-        DamagedFileError: A shard is missing, cut or changed (it is named), or an image is twice.
-    """
-    where = Place(place)
-    manifest = read_manifest(where, KIND)
-    tags: dict[str, ImageTags] = {}
-    for row in read_records(where, manifest.shards, KIND):
-        if row["image_id"] in tags:
-            raise DamagedFileError(f"{where.name}: tags of image {row['image_id']!r} twice")
-        tags[row["image_id"]] = ImageTags(
-            image_id=row["image_id"],
-            tags=tuple(row["tags"]),
-            attributes=tuple(map(tuple, row["attributes"])),
-            language=row["language"],
-        )
-    return tags
+
+def _reopened(place: str | Path) -> StoredTags:
+    return StoredTags(place, read_all=False)

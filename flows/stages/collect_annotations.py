@@ -28,7 +28,7 @@ from storage.records import (
     QuestionAnnotation,
 )
 
-VERSION = 2
+VERSION = 3
 AUTO = "auto"
 """The split of a source that has no official one."""
 

@@ -91,7 +91,7 @@ class PublishedCorpus:
         """
         number = self._number(image_key)
         table, row = self.feature_places[number]
-        return self._parts.feature_tables[table].read(int(row), _parsed(image_key).image)
+        return self._parts.feature_tables[int(table)].read(int(row), _parsed(image_key).image)
 
     def labels(self, image_key: str) -> PublishedLabels:
         """Size and class names of an image. Raises as `regions`."""

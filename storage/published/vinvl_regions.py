@@ -25,6 +25,8 @@ from storage.errors import DamagedFileError
 from storage.json_files import read_json
 from storage.published.tsv import TsvReader
 
+MAX_SIDE = 1_000_000
+"""No photo is wider or higher [pixels]."""
 ROW_NUMBERS = "imageid2idx.json"
 _FLOAT = np.dtype("<f4")
 
@@ -139,13 +141,11 @@ class LabelTable(KeyedTable):
         """
         where = f"{self.table.path}: row {number} of {key!r}"
         content = _object(self.row(number, key)[1], where)
-        sizes = [content.get("image_h"), content.get("image_w")]
-        if not all(type(side) in (int, float) and side >= 1 for side in sizes):
-            raise DamagedFileError(f"{where}: 'image_h' and 'image_w' must be the image's size")
+        height, width = _side(content, "image_h", where), _side(content, "image_w", where)
         true = content.get("gt_objects")
         return PublishedLabels(
-            height=int(sizes[0]),  # type: ignore[arg-type]  # checked above
-            width=int(sizes[1]),  # type: ignore[arg-type]
+            height=height,
+            width=width,
             class_names=_class_names(content.get("objects"), "objects", where),
             true_class_names=None if true is None else _class_names(true, "gt_objects", where),
         )
@@ -165,10 +165,8 @@ def decode_features(text: object, num: object, where: str) -> NDArray[np.float32
     Raises:
         DamagedFileError: No base64, another number of bytes than N x D x 4, NaN or infinity.
     """
-    try:
-        count = int(num) if isinstance(num, str) or type(num) is int else -1  # type: ignore[arg-type]
-    except ValueError:
-        count = -1
+    digits = str(num) if isinstance(num, str) or type(num) is int else ""
+    count = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else -1
     if not isinstance(text, str) or count < 0:
         raise DamagedFileError(f"{where}: needs the number of boxes and base64 of their features")
     try:
@@ -194,6 +192,13 @@ def _object(text: str, where: str) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFileError(f"{where}: a JSON object was expected")
     return content
+
+
+def _side(content: Mapping[str, Any], key: str, where: str) -> int:
+    side = content.get(key)
+    if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= MAX_SIDE:
+        raise DamagedFileError(f"{where}: {key!r} must be a side of the image in pixels")
+    return int(side)
 
 
 def _class_names(objects: object, key: str, where: str) -> tuple[str, ...]:
