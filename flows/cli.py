@@ -168,7 +168,10 @@ def shard(
 
 @app.command()
 def translate(
-    source: Annotated[str, typer.Argument(metavar="FILE|-", help="English labels, one a line.")],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LABEL|FILE|-]...", help="Labels, or files of one a line."),
+    ] = None,
     kind: Annotated[Literal["object", "attribute"], typer.Option("--kind")] = "object",
     as_json: Annotated[bool, typer.Option("--json", help="Tags and coverage as JSON.")] = False,
     dictionary: Annotated[
@@ -183,7 +186,7 @@ def translate(
 
     from flows.commands.translate import translate
 
-    translated = translate(source, kind=kind, dictionary=dictionary, policy=policy)
+    translated = translate(sources or [], kind=kind, dictionary=dictionary, policy=policy)
     if as_json:
         typer.echo(json.dumps(translated.as_json(), ensure_ascii=False, indent=1))
     else:

@@ -1,6 +1,8 @@
 """English labels in, Chinese words and coverage out: `oscar-flow translate`."""
 
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from translation.labels import read_labels
 from translation.lexicon import Kind
 
 STANDARD_INPUT = "-"
+_FILE_STARTS = (os.sep, ".")
+_FILE_ENDINGS = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +40,35 @@ class Translated:
         return [*told, f"covered: {covered} of {len(self.tags)} ({share})"]
 
 
-def translate(source: str, *, kind: Kind, dictionary: Path | None, policy: Policy) -> Translated:
-    """Translate every line that is not empty.
+def translate(
+    sources: Sequence[str], *, kind: Kind, dictionary: Path | None, policy: Policy
+) -> Translated:
+    """Translate labels, in their order.
 
     Args:
-        source: a file of UTF-8 text, or "-" for standard input.
+        sources: each a label, a file of UTF-8 text with a label a line, or "-" for standard
+            input, which is read where there are none. What ends like a file name (".txt") or
+            begins like a path ("/", ".") is taken for a file even where there is none.
         kind: what the labels are.
         dictionary: a file of Mengzi's format beside our lexicon.
         policy: what becomes of a label that has no word.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: A file cannot be read.
         TranslationError: It is no text, the dictionary is damaged, or a label is not covered and
             must be.
     """
-    labels = read_labels(_content(source), source)
+    labels = [label for source in sources or [STANDARD_INPUT] for label in _labels(source)]
     tags = open_dictionary(dictionary, policy=policy).translate(labels, kind)
     coverage = Coverage()
     coverage.add(tags, kind)
     return Translated(tags=tuple(tags), coverage=coverage)
 
 
-def _content(source: str) -> bytes:
-    return sys.stdin.buffer.read() if source == STANDARD_INPUT else Path(source).read_bytes()
+def _labels(source: str) -> list[str]:
+    if source == STANDARD_INPUT:
+        return read_labels(sys.stdin.buffer.read(), source)
+    path = Path(source)
+    if source.startswith(_FILE_STARTS) or path.suffix in _FILE_ENDINGS or path.is_file():
+        return read_labels(path.read_bytes(), source)
+    return [source.strip()] if source.strip() else []

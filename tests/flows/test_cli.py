@@ -91,6 +91,17 @@ def test_labels_become_words_and_coverage() -> None:
     assert told["coverage"]["covered"] == 2
 
 
+def test_labels_come_as_arguments_too(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.write_text("glass\n", encoding="utf-8")
+    said = command("translate", "--kind", "attribute", "--json", "orange", str(path), "a/b")
+    assert [(each["english"], each["chinese"]) for each in json.loads(said.out)["tags"]] == [
+        ("orange", "橙色"),
+        ("glass", "玻璃"),
+        ("a/b", "a/b"),
+    ]
+
+
 def test_labels_that_are_not_text_are_one_line(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes("汽车".encode("gbk"))
