@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -157,3 +157,53 @@ def doctor(
             if finding.remedy:
                 typer.echo(f"      {finding.remedy}", err=True)
     raise typer.Exit(1 if remedies else 0)
+
+
+@operations.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder, or hf://owner/name[@revision].")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Becomes the new folder.")],
+    to: Annotated[
+        Literal["ours", "published", "hub"],
+        typer.Option("--to", help="Our model folder, the published layout, or transformers' own."),
+    ] = "ours",
+    task: Annotated[
+        str | None,
+        typer.Option("--as", metavar="TASK", help="Of the model; else its heads decide."),
+    ] = None,
+    start_anew: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--start-anew",
+            metavar="PART",
+            help="May be drawn if it is missing: answers, words, contrast, regions or pooler.",
+        ),
+    ] = None,
+    widen_contrast: Annotated[
+        bool, typer.Option("--widen-contrast", help="Make a two-way head a three-way one.")
+    ] = False,
+    vocabulary: Annotated[
+        Path | None, typer.Option("--vocabulary", help="Instead of the folder's vocab.txt.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option("--answers", help="JSON list, in the order of the outputs.")
+    ] = None,
+    cased: Annotated[bool, typer.Option("--cased", help="Do not lower-case Latin text.")] = False,
+) -> None:
+    """Turn a published model into ours, or ours into the published layout."""
+    from flows.commands.convert import Wishes, convert
+    from flows.file_sources import told_to
+    from storage.sources import RemoteSource, is_remote
+
+    folder = told_to(sys.stderr)(RemoteSource(source)) if is_remote(source) else Path(source)
+    wishes = Wishes(
+        task=task,
+        starts_anew=start_anew or (),
+        widens_contrast=widen_contrast,
+        vocabulary=vocabulary,
+        answers=answers,
+        lower_case=not cased,
+    )
+    typer.echo("\n".join(convert(folder, out, to=to, wishes=wishes)))

@@ -1,12 +1,14 @@
 """A trained model on disk: weights, sizes, settings of its task, vocabulary, answers.
 
 model.safetensors   model.json   vocab.txt   answers.json
-`model.json` is written last; a folder without it is none.
+`model.json` is written last; a folder without it is none of ours. A published folder (Oscar,
+VinVL, Mengzi-Oscar, a BERT) or one of transformers' layout is read in its place.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from oscar_core.config import OscarConfig
+from oscar_core.encoder import OscarEncoder, OscarPreTrained
 from oscar_core.errors import WeightsError
+from oscar_core.hub_config import OscarHubConfig
+from oscar_core.hub_folder import CONFIG, is_hub_folder, read_hub_folder
+from oscar_core.models import CaptionModel, ClassifierModel, PretrainingModel
+from oscar_core.published.checkpoints import load_published_folder
 from oscar_core.task import Knowledge, load_task
 from oscar_core.tokens import read_vocabulary, write_vocabulary
 from storage.artifacts import atomic_path, atomic_write_json
@@ -30,6 +37,10 @@ WEIGHTS, SETTINGS, VOCABULARY, ANSWERS = (
 )
 FILES = (WEIGHTS, SETTINGS, VOCABULARY, ANSWERS)
 _VERSION = 1
+_YES_AND_NO = 2
+_ENCODER, _CONTRAST = "encoder.", "contrast_head."
+_WIDEN = "; turn it with `oscar-flow convert --as pretraining --widen-contrast`"
+_LOG = logging.getLogger(__name__)
 _ANSWERING = "classifier."
 """Head with an output an answer (`oscar_core.models.ClassifierModel`)."""
 
@@ -93,13 +104,16 @@ def write_model(
 
 
 def read_model(folder: Path) -> StoredModel:
-    """Read a model folder.
+    """Read a model folder: ours, a published one, or one of transformers' layout.
 
     Raises:
         WeightsError: A file is missing, damaged or of another version.
+        ModelConfigError: A published config.json is damaged.
         TaskError: Its task is not known.
         VocabularyError: Its vocabulary cannot be read.
     """
+    if not (folder / SETTINGS).is_file() and (folder / CONFIG).is_file():
+        return _read_foreign(folder)
     try:
         content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if content["version"] != _VERSION:
@@ -117,6 +131,65 @@ def read_model(folder: Path) -> StoredModel:
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise WeightsError(f"{folder}: no model can be read from it ({error})") from error
+
+
+def task_of(model: OscarPreTrained) -> str:
+    """The task that a model without a name was made for, by its class.
+
+    Raises:
+        WeightsError: Its class leaves that open, or there is no such task.
+    """
+    if isinstance(model, PretrainingModel | OscarEncoder):
+        return "pretraining"
+    if isinstance(model, CaptionModel):
+        return "captioning"
+    if isinstance(model, ClassifierModel) and model.config.num_labels == _YES_AND_NO:
+        return "retrieval"
+    raise WeightsError(
+        f"a {type(model).__name__} with {model.config.num_labels} outputs: of which task, and with "
+        "which answers? say it with `oscar-flow convert --as TASK --answers FILE`"
+    )
+
+
+def settings_of(task: str, config: OscarHubConfig) -> Any:
+    """The settings of a task's `Config` that a model fixes; the others are the task's defaults."""
+    kind = load_task(task).config
+    known = {
+        "is_tied": config.is_tied,
+        "freezes_embedding": config.freezes_embedding,
+        "head": config.head,
+    }
+    names = {each.name for each in fields(kind)}
+    return kind(**{name: value for name, value in known.items() if name in names})
+
+
+def _read_foreign(folder: Path) -> StoredModel:
+    """A folder that another program wrote.
+
+    A BERT that has seen no regions is a beginning for pretraining: its two-way head, which asks
+    whether one sentence follows another, is left out.
+    """
+    if is_hub_folder(folder):
+        model, tokenizer = read_hub_folder(folder)
+        weights = {name: value.detach() for name, value in model.named_parameters()}
+        task = task_of(model)
+    else:
+        loaded = load_published_folder(folder)
+        model, tokenizer = loaded.model, loaded.tokenizer
+        weights = {name: value.detach() for name, value in model.named_parameters()}
+        task = "pretraining" if loaded.is_bert else task_of(model)
+        if loaded.is_bert and any(name.startswith(_CONTRAST) for name in weights):
+            weights = {n: value for n, value in weights.items() if not n.startswith(_CONTRAST)}
+            _LOG.info("%s: cls.seq_relationship asks about sentences, not images: left out", folder)
+    if isinstance(model, OscarEncoder):
+        weights = {f"{_ENCODER}{name}": value for name, value in weights.items()}
+    return StoredModel(
+        task=task,
+        config=settings_of(task, model.config),
+        encoder=model.config.sizes(),
+        knowledge=Knowledge(tokenizer=tokenizer),
+        weights=weights,
+    )
 
 
 def with_answers(
@@ -164,9 +237,10 @@ def copy_weights(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
         if name not in weights:
             kept.append(name)
         elif parameter.shape != weights[name].shape:
+            mend = _WIDEN if name.startswith(_CONTRAST) else ""
             raise WeightsError(
                 f"tensor {name!r} has shape {tuple(weights[name].shape)}, "
-                f"the configured model needs {tuple(parameter.shape)}"
+                f"the configured model needs {tuple(parameter.shape)}{mend}"
             )
         else:
             parameter.copy_(weights[name])

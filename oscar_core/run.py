@@ -23,6 +23,7 @@ from oscar_core.model_folder import (
     with_answers,
     write_model,
 )
+from oscar_core.published.weights_file import weights_file
 from oscar_core.regions import region_inputs
 from oscar_core.task import Knowledge, Scores, Task, load_task
 from oscar_core.tokens import Tokenizer, build_vocabulary, read_vocabulary
@@ -281,5 +282,5 @@ def _identity(
     whole = sha256("\n".join(chain(parts, knowledge.answers)).encode())
     whole.update("\n".join(knowledge.tokenizer.vocabulary).encode())
     if start is not None:
-        whole.update((start / "model.safetensors").read_bytes())
+        whole.update(weights_file(start).read_bytes())
     return whole.hexdigest()

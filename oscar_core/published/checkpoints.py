@@ -27,7 +27,7 @@ from oscar_core.published.bert_names import IGNORED, Loaded, load_published, pub
 from oscar_core.published.config_json import Kind, read_config_json
 from oscar_core.published.inference import Notes, inferred_config, kind_of
 from oscar_core.published.migrations import migrated, widened_contrast
-from oscar_core.published.shapes import Shapes, shapes_of
+from oscar_core.published.shapes import REGIONS, Shapes, shapes_of
 from oscar_core.published.vocabulary import read_published_vocabulary
 from oscar_core.published.weights_file import read_tensors, weights_file
 from oscar_core.tokens import Tokenizer
@@ -108,6 +108,11 @@ class LoadedModel:
     tokenizer: Tokenizer
     config: OscarHubConfig
     report: Report
+
+    @property
+    def is_bert(self) -> bool:
+        """Whether the file has seen no regions."""
+        return REGIONS in self.report.new
 
 
 def load_published_folder(
@@ -237,14 +242,3 @@ def _check_complete(
             )
         mend = f"; to draw it anew, say so: --start-anew {part}" if part else ""
         raise WeightsError(f"{path}: tensor {published_name(name)!r} is missing for {kind}{mend}")
-
-
-def without_new(loaded: LoadedModel, parts: Collection[str]) -> dict[str, Tensor]:
-    """A loaded model's parameters by our names, less those of `parts` that were drawn."""
-    starts = tuple(start for part in parts for start in PARTS[part])
-    new = set(loaded.report.new)
-    return {
-        name: value.detach()
-        for name, value in loaded.model.named_parameters()
-        if not (name.startswith(starts) and published_name(name) in new)
-    }
