@@ -71,9 +71,34 @@ def run(
     settings: Settings = None,
     out: Out = None,
     no_prefect: NoPrefect = False,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check paths, counts and room, estimate time and memory."),
+    ] = False,
 ) -> None:
     """Run a configuration; what is finished already is left untouched."""
-    _run(config, settings or [], out or RUNS / config.stem, no_prefect=no_prefect)
+    place = out or RUNS / config.stem
+    if dry:
+        _look_ahead(config, settings or [], place)
+    else:
+        _run(config, settings or [], place, no_prefect=no_prefect)
+
+
+def _look_ahead(config: Path, settings: list[str], out: Path) -> None:
+    """Nothing is written; the problems found are told as errors."""
+    from rich.console import Console
+
+    from flows.commands.dry_run import dry_run, findings_table, sources_of
+    from flows.config import read_config
+    from flows.errors import ConfigError
+
+    findings = dry_run(read_config(config, settings), out)
+    Console(soft_wrap=True, highlight=False).print(findings_table(findings))
+    typer.echo("\n".join(("", *sources_of(findings), "", *findings.notes)))
+    if findings.problems:
+        raise ConfigError("\n".join(findings.problems))
+    again = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
+    typer.echo(f"\nnothing stands in the way: oscar-flow run {config}{again} --out {out}")
 
 
 def _run(config: Path, settings: list[str], out: Path, *, no_prefect: bool) -> None:
@@ -105,11 +130,12 @@ def plan(config: Config, settings: Settings = None, out: Out = None) -> None:
 
     from flows.commands.show import plan_table
     from flows.config import read_config
+    from flows.file_sources import already_here
     from flows.pipeline import plan_of
 
     place = out or RUNS / config.stem
     chosen = read_config(config, settings or [])
-    Console(soft_wrap=True).print(plan_table(plan_of(chosen), place))
+    Console(soft_wrap=True).print(plan_table(plan_of(chosen, already_here), place))
     chosen_again = "".join(f" --set {shlex.quote(setting)}" for setting in settings or [])
     typer.echo(f"\nin {place}; to do it: oscar-flow run {config}{chosen_again} --out {place}")
 
@@ -167,6 +193,26 @@ def shard(
 
 
 @app.command()
+def fetch(
+    source: Annotated[
+        str, typer.Argument(help="hf://owner/name[/file][@revision] or https://...#sha256=HEX.")
+    ],
+) -> None:
+    """Fetch a file or a repository into the cache, and tell where it lies."""
+    typer.echo(_fetched(source))
+
+
+def _fetched(source: str | None) -> Path | None:
+    """The local path of what an option names."""
+    from flows.file_sources import told_to
+    from storage.sources import RemoteSource, is_remote
+
+    if source is None or not is_remote(source):
+        return None if source is None else Path(source)
+    return told_to(sys.stderr)(RemoteSource(source))
+
+
+@app.command()
 def translate(
     sources: Annotated[
         list[str] | None,
@@ -175,7 +221,7 @@ def translate(
     kind: Annotated[Literal["object", "attribute"], typer.Option("--kind")] = "object",
     as_json: Annotated[bool, typer.Option("--json", help="Tags and coverage as JSON.")] = False,
     dictionary: Annotated[
-        Path | None, typer.Option("--dictionary", help="A Mengzi dictionary beside our lexicon.")
+        str | None, typer.Option("--dictionary", help="A Mengzi dictionary beside our lexicon.")
     ] = None,
     policy: Annotated[
         Literal["keep", "drop", "fail"], typer.Option("--policy", help="For what has no word.")
@@ -186,7 +232,8 @@ def translate(
 
     from flows.commands.translate import translate
 
-    translated = translate(sources or [], kind=kind, dictionary=dictionary, policy=policy)
+    words = _fetched(dictionary)
+    translated = translate(sources or [], kind=kind, dictionary=words, policy=policy)
     if as_json:
         typer.echo(json.dumps(translated.as_json(), ensure_ascii=False, indent=1))
     else:
@@ -201,7 +248,7 @@ def detect(
     ] = None,
     run: TrainedRun = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="Folder of a detector instead of the run's.")
+        str | None, typer.Option("--weights", help="Folder of a detector instead of the run's.")
     ] = None,
     threshold: Annotated[
         float, typer.Option("--threshold", help="Least confidence of a box drawn.")
@@ -214,7 +261,7 @@ def detect(
 
     if save is not None:
         check_picture_name(save)
-    seen = see_photo(photo, run=run, weights=weights)
+    seen = see_photo(photo, run=run, weights=_fetched(weights))
     Console(soft_wrap=True).print(seen.table())
     if save is not None:
         seen.save(save, threshold=threshold)

@@ -1,0 +1,242 @@
+"""Looks at everything a run needs before anything is spent: `oscar-flow run CONFIG --dry-run`."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from flows.config import RunConfig
+from flows.dry_run.places import (
+    free_bytes,
+    is_writable,
+    memory_bytes,
+    missing,
+    nearest_there,
+    photo_folders,
+)
+from flows.dry_run.records import UNKNOWN, Estimate, Findings, Texts
+from flows.dry_run.texts import read_texts
+from flows.dry_run.trainings import (
+    Training,
+    estimates,
+    fits,
+    gigabytes,
+    notes,
+    num_processes,
+    problems,
+    rows_at_once,
+    trainings,
+)
+from flows.file_sources import with_local_files
+from flows.progress import clock
+from oscar_core.config import NUM_BOX_NUMBERS, OscarConfig
+from storage.errors import StorageError
+from storage.images import list_images
+from storage.records import ImageSource
+from storage.sources import RemoteSource, cached_path
+
+PUBLISHED_WIDTH = 2054
+PUBLISHED_WORDS = 21128
+"""Taken where neither a file nor a text tells: VinVL's features, the Chinese BERT vocabulary."""
+CAPTIONS_A_SCENE, QUESTIONS_A_SCENE, WORDS_OF_SCENES = 5, 6, 120
+"""About, of rendered scenes (`flows.demo.texts`)."""
+
+
+def dry_run(config: RunConfig, out: Path) -> Findings:
+    """Look, count and measure; nothing is written.
+
+    Args:
+        config: what would be done.
+        out: folder of the run.
+
+    Returns:
+        Problems (none: the run can start), notes, and what every long step will take.
+    """
+    told: list[str] = []
+    config = _with_what_is_here(config, told)
+    available = memory_bytes()
+    found = list(missing(config))
+    is_data_there = not found
+    photos = _photos(config, found, told)
+    texts = _texts(config, photos, found, told)
+    numbers = list(_seeing(config, photos))
+    for training in trainings(config, texts, _encoder(config, texts)):
+        if is_data_there:  # else they follow from what is missing
+            found += problems(training, config)
+            told += notes(training)
+        for each in _measured(training, config):
+            numbers.append(each)
+            found += [fits(each, available, _processes_here(config))]
+    found += _room(config, numbers, out)
+    return Findings(
+        problems=tuple(dict.fromkeys(filter(None, found))),
+        notes=tuple(told),
+        estimates=tuple(numbers),
+    )
+
+
+def findings_table(findings: Findings) -> Table:
+    """Every long step with time, memory and disk, and their sums."""
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (
+        ("step", "left"),
+        ("amount", "left"),
+        ("time", "right"),
+        ("memory", "right"),
+        ("disk", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # of two literals
+    for each in findings.estimates:
+        table.add_row(
+            each.step,
+            each.amount,
+            UNKNOWN if each.seconds is None else lasting(each.seconds),
+            gigabytes(each.memory_bytes) if each.memory_bytes else "",
+            gigabytes(each.disk_bytes) if each.disk_bytes else "",
+        )
+    seconds = sum(each.seconds or 0.0 for each in findings.estimates)
+    disk = sum(each.disk_bytes for each in findings.estimates)
+    most = max((each.memory_bytes for each in findings.estimates), default=0)
+    table.add_row(
+        "all", "one after the other", lasting(seconds), gigabytes(most), gigabytes(disk), ""
+    )
+    return table
+
+
+def sources_of(findings: Findings) -> Iterator[str]:
+    """Where the numbers come from, each way once."""
+    for how in dict.fromkeys(each.how for each in findings.estimates if each.how):
+        steps = [each.step for each in findings.estimates if each.how == how]
+        yield f"{', '.join(steps)}: {how}"
+
+
+def lasting(seconds: float) -> str:
+    """A time for people: minutes and seconds, then hours, then days."""
+    if seconds < 6 * 3600:
+        return clock(seconds)
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:,.0f} days"
+
+
+def _with_what_is_here(config: RunConfig, told: list[str]) -> RunConfig:
+    """The configuration with local paths for what was fetched before; asks no network."""
+
+    def find(source: RemoteSource) -> Path | RemoteSource:
+        here = cached_path(source)
+        if here is None:
+            told.append(
+                f"{source}: is fetched when the run starts; now: oscar-flow fetch '{source}'"
+            )
+        return here or source
+
+    return with_local_files(config, find)
+
+
+def _photos(config: RunConfig, found: list[str], told: list[str]) -> list[ImageSource]:
+    """The photos there are, none twice."""
+    if config.render_scenes is not None:
+        return []
+    photos: dict[str, ImageSource] = {}
+    for folder, namespace in photo_folders(config):
+        try:
+            here, left_out = list_images(folder, namespace)
+        except StorageError as error:
+            found.append(str(error))
+            continue
+        if not here:
+            found.append(f"{folder}: holds no photo (data.images)")
+        size = gigabytes(sum(os.stat(each.path).st_size for each in here))
+        aside = f", {len(left_out):,} files set aside" if left_out else ""
+        told.append(f"{folder}: {len(here):,} photos, {size}{aside}")
+        photos |= {each.image_id: each for each in here}
+    return list(photos.values())
+
+
+def _texts(
+    config: RunConfig, photos: Sequence[ImageSource], found: list[str], told: list[str]
+) -> Texts:
+    if config.render_scenes is not None:
+        return _rendered(config)
+    reading = read_texts((each.image_id for each in photos), config)
+    found += reading.problems
+    told += reading.notes
+    return reading.texts()
+
+
+def _rendered(config: RunConfig) -> Texts:
+    """What scenes that are not drawn yet will have."""
+    drawn = config.render_scenes
+    if drawn is None:
+        return Texts()
+    languages = {str(source.get("language", "")) for source in config.data.sources}
+    scenes = {"train": drawn.num_train, "val": drawn.num_val, "test": drawn.num_test}
+    keys = {(split, name): num for split, num in scenes.items() for name in languages if name}
+    return Texts(
+        captions={key: CAPTIONS_A_SCENE * num for key, num in keys.items()},
+        questions={key: QUESTIONS_A_SCENE * num for key, num in keys.items()},
+        captioned=keys,
+        num_boxed=sum(scenes.values()),
+        vocabulary_size=WORDS_OF_SCENES,
+    )
+
+
+def _seeing(config: RunConfig, photos: Sequence[ImageSource]) -> Iterator[Estimate]:
+    from flows.dry_run.seeing import estimates, look, network_of
+
+    drawn = config.render_scenes
+    num = len(photos) if drawn is None else drawn.num_train + drawn.num_val + drawn.num_test
+    network = network_of(config)
+    if network is None:
+        yield Estimate(step="detect", amount=f"{num:,} photos", how="no detector to measure")
+    else:
+        yield from estimates(look(network, photos), network, num, config)
+
+
+def _measured(training: Training, config: RunConfig) -> Iterator[Estimate]:
+    """Time, memory and disk of a training and its predictions."""
+    from flows.dry_run.probe import probe
+    from oscar_core.packing import Layout
+
+    settings = training.settings
+    found = probe(
+        training.task,
+        settings,
+        training.encoder,
+        Layout(max_text=settings.max_text, max_regions=settings.view.max_regions),
+        num_rows=rows_at_once(training, config),
+    )
+    yield from estimates(training, found, config)
+
+
+def _encoder(config: RunConfig, texts: Texts) -> OscarConfig:
+    """Sizes of the models, as far as they can be known beforehand."""
+    from flows.dry_run.seeing import feature_width, network_of
+
+    network = network_of(config)
+    width = PUBLISHED_WIDTH if network is None else feature_width(network) + NUM_BOX_NUMBERS
+    words = texts.vocabulary_size or PUBLISHED_WORDS
+    if isinstance(config.vocabulary, Path) and config.vocabulary.is_file():
+        with open(config.vocabulary, "rb") as lines:
+            words = sum(1 for _ in lines)
+    return config.encoder.for_input(vocabulary_size=words, region_feature_dim=width)
+
+
+def _room(config: RunConfig, estimates: Sequence[Estimate], out: Path) -> Iterator[str]:
+    """Problems with the place where everything will lie."""
+    if not is_writable(out):
+        yield f"{nearest_there(out)}: may not be written (--out {out})"
+        return
+    needed, free = sum(each.disk_bytes for each in estimates), free_bytes(out)
+    if needed > free:
+        yield (
+            f"{out}: {gigabytes(free)} are free, up to {gigabytes(needed)} are needed; make room "
+            "or choose another place with --out"
+        )
+
+
+def _processes_here(config: RunConfig) -> int:
+    """Trainings that share this machine's memory: of one training, or side by side."""
+    nodes = config.scale.nodes
+    return max(num_processes(config) // nodes, 1)

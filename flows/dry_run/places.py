@@ -1,0 +1,111 @@
+"""Is everything there that a run reads, and room for what it writes?"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from flows.config import RunConfig
+from flows.errors import ConfigError
+from flows.identity import outside_paths
+from flows.readers import check_entry
+
+_CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_KILOBYTE = 1024
+
+
+def missing(config: RunConfig) -> Iterator[str]:
+    """One line for every file and folder that a run would look for in vain."""
+    if config.render_scenes is None:
+        yield from _missing_data(config)
+    for key, path in outside_paths(config).items():
+        if not key.startswith("data.") and not path.exists():
+            yield f"{path}: no such file or folder ({key})"
+
+
+def photo_folders(config: RunConfig) -> Iterator[tuple[Path, str]]:
+    """The photo folders that are there, with their namespaces."""
+    root = config.data.place()
+    for each in config.data.images:
+        found = sorted(root.glob(each.path)) if set(each.path) & set("*?[") else [root / each.path]
+        yield from ((folder, each.namespace) for folder in found if folder.is_dir())
+
+
+def free_bytes(out: Path) -> int:
+    """Room on the disk where the run folder will be.
+
+    Raises:
+        OSError: Not even the root of the path can be looked at.
+    """
+    return shutil.disk_usage(nearest_there(out)).free
+
+
+def nearest_there(place: Path) -> Path:
+    """The place itself, or the nearest folder above it that exists."""
+    place = place.absolute()
+    return next(each for each in (place, *place.parents) if each.exists())
+
+
+def is_writable(out: Path) -> bool:
+    """Whether the run folder can be made or written."""
+    return os.access(nearest_there(out), os.W_OK | os.X_OK)
+
+
+def memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory that this process and its children may still take; None where nobody tells."""
+    found = [_available(meminfo), *map(_limit, _CGROUP_LIMITS)]
+    known = [each for each in found if each is not None]
+    return min(known) if known else None
+
+
+def _missing_data(config: RunConfig) -> Iterator[str]:
+    root = config.data.place()
+    if not root.is_dir():
+        yield f"{root}: no such folder (data.root); say where the data lies: --set data.root=FOLDER"
+        return
+    for at, each in enumerate(config.data.images):
+        key = f"data.images.{at}.path"
+        if set(each.path) & set("*?["):
+            if not any(root.glob(each.path)):
+                yield f"{root / each.path}: matches nothing ({key})"
+        elif not (root / each.path).is_dir():
+            yield f"{root / each.path}: no such folder of photos ({key})"
+    for number, source in enumerate(config.data.sources):
+        yield from _missing_files(root, number, source)
+
+
+def _missing_files(root: Path, number: int, source: Mapping[str, object]) -> Iterator[str]:
+    try:
+        entry = check_entry(source)
+    except ConfigError as error:
+        yield f"data.sources.{number}: {error}"
+        return
+    for name, path in entry.files.items():
+        place, key = root / path, f"data.sources.{number}.{name}"
+        if not place.exists():
+            yield f"{place}: no such file or folder ({key}, reader {entry.reader})"
+        elif not os.access(place, os.R_OK):
+            yield f"{place}: may not be read ({key})"
+        elif place.is_file() and place.stat().st_size == 0:
+            yield f"{place}: is empty ({key})"
+
+
+def _available(meminfo: Path) -> int | None:
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * _KILOBYTE if found else None
+
+
+def _limit(path: Path) -> int | None:
+    """The limit of a control group; None for none."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() and int(text) < 1 << 60 else None
