@@ -39,7 +39,7 @@ class Documents(Sequence[Document]):
 
     image_numbers:  (N,) int32, equal where the image is the same
     kind_numbers:   (N,) int32, into `kinds`
-    source_numbers: (N,) int32, into `sources`
+    source_numbers: (N,) int32, into `sources`, some of which may have weight 0 and no document
     is_question:    (N,) bool
     places:         by image number, row group of the stored regions, int32; None if not known
     """
@@ -61,7 +61,8 @@ class Documents(Sequence[Document]):
         self.is_question = np.repeat([each.is_question for each in self._stretches], lengths)
         self.is_question = self.is_question.astype(np.bool_)
         self.places = views.row_groups(image_ids)
-        self._check_sources(config)
+        if split == "train":
+            self._check_sources(config)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -123,8 +124,8 @@ class Documents(Sequence[Document]):
 
     def _check_sources(self, config: Config) -> None:
         named = {*config.sources, *(config.extra.sources if config.extra else ())}
-        odd = sorted(named - set(self.sources) - _silenced(config))
-        if odd and len(self):
+        odd = sorted(named - set(self.sources))
+        if odd and self.sources:
             raise TaskError(
                 f"pretraining: source {odd[0]!r} has no text here; there are "
                 f"{', '.join(sorted(set(self.sources)))}"
@@ -148,8 +149,7 @@ def _stretches(config: Config, library: Library, split: str) -> Iterator[_Stretc
             if is_question:
                 kept &= lengths(said, "answers") > 0
             rows = np.flatnonzero(kept).astype(np.int32)
-            if len(rows):
-                yield _Stretch(said=said, rows=rows, is_question=is_question)
+            yield _Stretch(said=said, rows=rows, is_question=is_question)
 
 
 def _has_weight(config: Config, said: Sequence[Any]) -> NDArray[np.bool_]:
