@@ -7,5 +7,5 @@ from oscar_core.tasks.pretraining.records import Config
 
 
 def build_model(config: Config, knowledge: Knowledge, encoder: OscarConfig) -> PretrainingModel:
-    """Word head and three-way head on a new encoder."""
-    return PretrainingModel(encoder, num_contrast_classes=3)
+    """Word head and the head of matched or not, with a class for each kind of wrong."""
+    return PretrainingModel(encoder, num_contrast_classes=config.num_contrast_classes)
