@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.stages.collect_annotations import AutoSplit
+from flows.gathering import AutoSplit
 
 DATA_VARIABLE = "OSCAR_DATA_DIR"
 

@@ -2,15 +2,47 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
-from storage.artifacts import atomic_write_bytes
+from storage.artifacts import atomic_path
 from storage.errors import DamagedFileError, MissingFileError
 from storage.records import Quarantined
 
 QUARANTINE_NAME = "quarantine.jsonl"
+
+
+class QuarantineWriter:
+    """Takes entries one after the other."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.num_entries = 0
+
+    def add(self, entry: Quarantined) -> None:
+        """Write an entry.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
+        # a lone surrogate (a file name that is not UTF-8) becomes its JSON escape
+        self._stream.write(line.encode("utf-8", "backslashreplace"))
+        self.num_entries += 1
+
+
+@contextmanager
+def quarantine_writer(path: Path) -> Iterator[QuarantineWriter]:
+    """A writer whose file appears when the block ends well; no entry gives an empty file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with atomic_path(path) as partial, open(partial, "wb") as stream:
+        yield QuarantineWriter(stream)
 
 
 def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> int:
@@ -22,10 +54,10 @@ def write_quarantine(path: Path, quarantined: Iterable[Quarantined]) -> int:
     Raises:
         OSError: The file cannot be written.
     """
-    lines = [json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in quarantined]
-    # a lone surrogate (a file name that is not UTF-8) becomes its JSON escape
-    atomic_write_bytes(path, "".join(lines).encode("utf-8", "backslashreplace"))
-    return len(lines)
+    with quarantine_writer(path) as writer:
+        for entry in quarantined:
+            writer.add(entry)
+        return writer.num_entries
 
 
 def read_quarantine(path: Path) -> list[Quarantined]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.gathering import AutoSplit
 from flows.photos import write_photos
 from flows.readers import ReaderCall
-from flows.stages.collect_annotations import AutoSplit, Config, Inputs, Outputs, Summary, run
+from flows.stages.collect_annotations import Config, Inputs, Outputs, Summary, run
 from storage.annotation_shards import read_annotations
 from storage.quarantine import read_quarantine
 from storage.records import Annotations, ImageSource
