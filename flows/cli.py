@@ -213,6 +213,28 @@ def _fetched(source: str | None) -> Path | None:
 
 
 @app.command()
+def corpus(
+    source: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="A YAML file or a run.")],
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+) -> None:
+    """Count photos and texts of every source, and tell what did not join and why."""
+    import json
+
+    from rich.console import Console
+
+    from flows.commands.corpus import corpus_table
+
+    found = corpus_table(source, settings or [])
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=1))
+        return
+    for table in found.tables():
+        Console(soft_wrap=True).print(table)
+        typer.echo("")
+
+
+@app.command()
 def translate(
     sources: Annotated[
         list[str] | None,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flows.config import RunConfig
 from flows.dry_run.records import Texts
+from flows.gathering import AUTO
 from flows.readers import ReaderCall, call_reader, check_entry
-from flows.stages.collect_annotations import AUTO
 from storage.errors import StorageError
 from storage.records import CaptionAnnotation, QuestionAnnotation
 
