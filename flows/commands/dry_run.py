@@ -22,6 +22,7 @@ from flows.dry_run.trainings import (
     estimates,
     fits,
     gigabytes,
+    lack_of_room,
     notes,
     num_processes,
     problems,
@@ -68,7 +69,7 @@ def dry_run(config: RunConfig, out: Path) -> Findings:
         for each in _measured(training, config):
             numbers.append(each)
             found += [fits(each, available, _processes_here(config))]
-    found += _room(config, numbers, out)
+    found += _room(numbers, out)
     return Findings(
         problems=tuple(dict.fromkeys(filter(None, found))),
         notes=tuple(told),
@@ -223,17 +224,12 @@ def _encoder(config: RunConfig, texts: Texts) -> OscarConfig:
     return config.encoder.for_input(vocabulary_size=words, region_feature_dim=width)
 
 
-def _room(config: RunConfig, estimates: Sequence[Estimate], out: Path) -> Iterator[str]:
+def _room(estimates: Sequence[Estimate], out: Path) -> Iterator[str]:
     """Problems with the place where everything will lie."""
-    if not is_writable(out):
+    if is_writable(out):
+        yield lack_of_room(estimates, out, free_bytes(out))
+    else:
         yield f"{nearest_there(out)}: may not be written (--out {out})"
-        return
-    needed, free = sum(each.disk_bytes for each in estimates), free_bytes(out)
-    if needed > free:
-        yield (
-            f"{out}: {gigabytes(free)} are free, up to {gigabytes(needed)} are needed; make room "
-            "or choose another place with --out"
-        )
 
 
 def _processes_here(config: RunConfig) -> int:

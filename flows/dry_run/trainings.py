@@ -1,8 +1,9 @@
 """What the trainings of a run take: updates, time, memory, disk."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
@@ -156,6 +157,17 @@ def fits(estimate: Estimate, available: int | None, processes: int) -> str:
     return (
         f"{estimate.step}: needs about {each}, {gigabytes(available)} are free; raise "
         "training.accumulation (the same result in smaller parts) or lower batch_size"
+    )
+
+
+def lack_of_room(estimates: Sequence[Estimate], out: Path, free: int) -> str:
+    """What to do where a run may need more disk than is free; "" where it fits."""
+    needed = sum(each.disk_bytes for each in estimates)
+    if needed <= free:
+        return ""
+    return (
+        f"{out}: {gigabytes(free)} are free, up to {gigabytes(needed)} are needed; make room or "
+        "choose another place with --out"
     )
 
 
