@@ -1,15 +1,14 @@
 """Reads every annotation source, as `collect_annotations` will, and counts."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 
 from flows.config import RunConfig
 from flows.dry_run.records import Texts
-from flows.gathering import AUTO
+from flows.gathering import Gathering, Said
 from flows.readers import ReaderCall, call_reader, check_entry
 from storage.errors import StorageError
-from storage.records import CaptionAnnotation, QuestionAnnotation
+from storage.records import CaptionAnnotation, ImageObjects, Quarantined, QuestionAnnotation
 
 Key = tuple[str, str]
 
@@ -19,19 +18,23 @@ class Reading:
 
     Attributes:
         problems: One line for each source that cannot be used.
-        notes: One line for each source of which something did not join.
+        notes: One line for each source of which something was set aside.
     """
 
     def __init__(self, image_ids: frozenset[str], config: RunConfig) -> None:
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self._image_ids = image_ids
         self._config = config
+        self._gathering = Gathering(
+            image_ids, config.data.auto_split, keep=self._keep, drop=self._drop
+        )
         self._captions: Counter[Key] = Counter()
         self._questions: Counter[Key] = Counter()
         self._captioned: dict[Key, set[str]] = {}
         self._boxed: set[str] = set()
         self._words: set[str] = set()
+        self._num_kept = 0
+        self._dropped: Counter[str] = Counter()
 
     def take(self, number: int, source: Mapping[str, object]) -> None:
         """Read one source; a problem where it cannot be read, or where nothing of it joins."""
@@ -39,23 +42,22 @@ class Reading:
         files = {name: self._config.data.place() / path for name, path in entry.files.items()}
         if not all(path.exists() for path in files.values()):
             return  # told with the paths
+        self._num_kept, self._dropped = 0, Counter()
         name = f"data.sources.{number} ({entry.reader})"
         call = ReaderCall(reader=entry.reader, options=entry.options, file_names=tuple(files))
         try:
-            read = call_reader(call, files)
+            self._gathering.take(call_reader(call, files), entry.reader)
         except StorageError as error:
             self.problems.append(f"{name}: {error}")
             return
-        kinds = (read.captions, read.questions, read.pairs)
-        joined = sum(map(self._joined, kinds)) + self._boxes(read.objects)
-        num_read = sum(map(len, (*kinds, read.objects)))
-        if joined == 0:
-            self.problems.append(f"{name}: none of its {num_read:,} records belongs to a photo")
-        elif joined < num_read or read.quarantined:
-            self.notes.append(
-                f"{name}: {joined:,} of {num_read:,} records belong to a photo, "
-                f"{len(read.quarantined):,} could not be read"
+        dropped = ", ".join(f"{num:,} {reason}" for reason, num in self._dropped.most_common())
+        if self._num_kept == 0:
+            self.problems.append(
+                f"{name}: nothing of it joins a photo ({dropped or 'it is empty'}); "
+                "oscar-flow corpus tells more"
             )
+        elif dropped:
+            self.notes.append(f"{name}: {self._num_kept:,} records join; set aside: {dropped}")
 
     def texts(self) -> Texts:
         """All that was counted."""
@@ -67,40 +69,34 @@ class Reading:
             vocabulary_size=self._vocabulary_size(),
         )
 
-    def _joined(self, records: Iterable[object]) -> int:
-        joined = 0
-        for record in records:
-            image_id = getattr(record, "image_id", None) or getattr(record, "left_image_id", "")
-            if image_id not in self._image_ids:
-                continue
-            joined += 1
-            split = self._split(record, image_id)
-            if isinstance(record, CaptionAnnotation):
-                self._captions[split, record.language] += 1
-                self._captioned.setdefault((split, record.language), set()).add(image_id)
-                self._hear((record.text,))
-            elif isinstance(record, QuestionAnnotation) and record.answers:
-                self._questions[split, record.language] += 1
-                self._hear((record.question, *record.answers))
-        return joined
+    def _keep(self, record: Said) -> None:
+        self._num_kept += 1
+        if isinstance(record, CaptionAnnotation):
+            key = (record.split, record.language)
+            self._captions[key] += 1
+            self._captioned.setdefault(key, set()).add(record.image_id)
+            self._hear((record.text,))
+        elif isinstance(record, QuestionAnnotation) and record.answers:
+            self._questions[record.split, record.language] += 1
+            self._hear((record.question, *record.answers))
+        elif isinstance(record, ImageObjects):
+            self._boxed.add(record.image_id)
 
-    def _boxes(self, objects: Iterable[object]) -> int:
-        found = [getattr(each, "image_id", "") for each in objects]
-        joined = [image_id for image_id in found if image_id in self._image_ids]
-        self._boxed.update(joined)
-        return len(joined)
-
-    def _split(self, record: object, image_id: str) -> str:
-        split = str(getattr(record, "split", ""))
-        return self._config.data.auto_split.split_of(image_id) if split == AUTO else split
+    def _drop(self, entry: Quarantined, reader: str) -> None:
+        self._dropped[entry.reason] += 1
 
     def _hear(self, texts: Iterable[str]) -> None:
         """Remember the words where the vocabulary will be made of them."""
-        if self._config.vocabulary is None:
+        if self._makes_vocabulary():
             self._words.update(word for text in texts for word in text.lower().split())
 
+    def _makes_vocabulary(self) -> bool:
+        config = self._config
+        starts = config.pretrain is not None and config.pretrain.start is not None
+        return config.vocabulary is None and not starts
+
     def _vocabulary_size(self) -> int:
-        if self._config.vocabulary is not None or not self._words:
+        if not self._words:
             return 0
         from oscar_core.tokens import build_vocabulary
 
@@ -113,10 +109,3 @@ def read_texts(image_ids: Iterable[str], config: RunConfig) -> Reading:
     for number, source in enumerate(config.data.sources):
         reading.take(number, source)
     return reading
-
-
-def annotation_files(config: RunConfig) -> Iterator[Path]:
-    """The files of all sources, where they would be."""
-    for source in config.data.sources:
-        for path in check_entry(source).files.values():
-            yield config.data.place() / path

@@ -126,7 +126,8 @@ def test_texts_are_counted_by_split_and_language(small: SmallRun) -> None:
 def test_a_source_of_other_photos_is_a_problem(small: SmallRun) -> None:
     reading = read_texts({"another"}, small.config())
     assert reading.problems == [
-        "data.sources.0 (coco_captions): none of its 1 records belongs to a photo"
+        "data.sources.0 (coco_captions): nothing of it joins a photo (1 no-such-image); "
+        "oscar-flow corpus tells more"
     ]
 
 
