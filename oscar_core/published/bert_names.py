@@ -5,7 +5,7 @@ A published file is a `pytorch_model.bin` whose names come from `pt/modeling_ber
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -153,6 +153,15 @@ def to_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "cls.predictions.bias" in renamed:
         renamed.setdefault(TIED_DECODER_PUBLISHED, state[WORD_EMBEDDING])
     return {name: renamed[name] for name in sorted(renamed, key=_place)}
+
+
+def in_published_order(ours: Iterable[str]) -> list[tuple[str, str]]:
+    """Our names beside the published ones, in the order of published files.
+
+    Raises:
+        WeightsError: A tensor has no published name.
+    """
+    return sorted(((name, published_name(name)) for name in ours), key=lambda pair: _place(pair[1]))
 
 
 def load_published(model: nn.Module, state: Mapping[str, Tensor]) -> Loaded:

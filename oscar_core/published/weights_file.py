@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -57,15 +58,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         WeightsError: The file is no checkpoint, is damaged, or holds more than tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():  # about pickles that it then refuses, or reads
-            warnings.simplefilter("ignore", UserWarning)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
     except _UNREADABLE as error:
-        # torch's explanations fill a screen; the first line says it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path}: no tensors can be read from it ({reason})") from error
+        raise _unreadable(path, error) from error
     if not isinstance(state, Mapping) or not state:
         raise WeightsError(f"{path}: holds {type(state).__name__}, want tensors by name")
     for name, value in state.items():
@@ -75,3 +70,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 "is it a checkpoint of another program?"
             )
     return dict(state)
+
+
+def load_plain(path: Path) -> Any:
+    """What torch stored in a file, tensors and plain containers alone.
+
+    Raises:
+        WeightsError: The file is damaged, or holds more than that.
+    """
+    try:
+        with warnings.catch_warnings():  # about pickles that it then refuses, or reads
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    # torch's explanations fill a screen; the first line says it
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return WeightsError(f"{path}: no tensors can be read from it ({reason})")
