@@ -20,10 +20,12 @@ from flows.retrain_settings import Retraining
 from flows.scale import LOCAL, Scale
 from flows.schedule import Resources
 from flows.stages.detect import Config as Detecting
+from flows.stages.import_corpus import Config as Importing
 from flows.stages.render_scenes import Config as Rendering
 from flows.stages.score_detector import Config as ScoringDetector
 from flows.stages.train_detector import Config as TrainingDetector
 from flows.stages.translate_tags import Config as Translating
+from flows.stages.translate_texts import Config as TranslatingTexts
 from flows.typed import build, nearest
 from flows.yaml_tree import Key, Tree, apply_settings, dotted, read_tree
 from oscar_core.config import EncoderSettings
@@ -60,6 +62,18 @@ class TaskRun(Learning):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedCorpus(Importing):
+    """A pretraining corpus with its features, in VinVL's layout; YAML section `import_corpus`.
+
+    corpus:   folder of the corpus's yaml
+    features: folder that its feature folders are relative to
+    """
+
+    corpus: Path
+    features: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What the report shows; YAML section `report`."""
 
@@ -74,8 +88,11 @@ class RunConfig:
 
     seed:             of everything that draws: scenes, weights, orders, controls
     render_scenes:    draws the photos and annotations first; `data` then speaks of them
+    import_corpus:    what `pretrain` learns from instead of the photos; without `data.images`, so
+                      do the tasks
     detector_weights: folder of a trained detector; no detector is trained then
     train_detector, score_detector: None leaves the step out
+    translate_texts:  captions and questions into another language by a model; None leaves it out
     vocabulary:       a BERT vocabulary; None builds one from the training texts
     encoder:          sizes of the model
     pretrain:         None starts every task from new weights
@@ -89,11 +106,13 @@ class RunConfig:
     seed: int = 0
     data: Data = field(default_factory=Data)
     render_scenes: Rendering | None = None
+    import_corpus: PublishedCorpus | None = None
     detector_weights: FileSource | None = None
     train_detector: TrainingDetector | None = None
     detect: Detecting = field(default_factory=Detecting)
     score_detector: ScoringDetector | None = None
     translate_tags: Translating = field(default_factory=Translating)
+    translate_texts: TranslatingTexts | None = None
     vocabulary: FileSource | None = None
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     pretrain: Learning | None = None
@@ -107,9 +126,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check what sections demand of each other."""
-        if not self.data.images:
+        if not self.data.images and self.import_corpus is None:
             raise ConfigError("data.images: name at least one folder of photos")
-        if self.detector_weights is None and self.train_detector is None:
+        if self.data.images and self.detector_weights is None and self.train_detector is None:
             raise ConfigError(
                 "a run needs a detector: give detector_weights, or a section train_detector"
             )

@@ -1,12 +1,13 @@
 """A run's configuration -> its plan: which steps there are, and what each takes from which.
 
-render_scenes (demo) -> list_images -> collect_annotations -> train_detector (unless weights are
-given) -> detect -> score_detector, translate_tags -> pretrain -> for each task train, predict,
-score -> report. The branches after `pretrain` need nothing of each other.
+render_scenes (demo) -> list_images -> collect_annotations -> translate_texts (where asked for)
+-> train_detector (unless weights are given) -> detect -> score_detector, translate_tags ->
+pretrain -> for each task train, predict, score -> report. The branches after `pretrain` need
+nothing of each other. import_corpus, with its own translations, stands before `pretrain` alone.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
@@ -14,7 +15,15 @@ from flows.file_sources import FileSource, Find, with_local_files
 from flows.limits import NO_LIMITS
 from flows.plan import Plan, Step
 from flows.readers import ReaderCall, SourceEntry, check_entry
-from flows.stages import collect_annotations, list_images, predict, report, score, train
+from flows.stages import (
+    collect_annotations,
+    import_corpus,
+    list_images,
+    predict,
+    report,
+    score,
+    train,
+)
 from storage.errors import MissingFileError
 from storage.sources import local_path
 
@@ -25,6 +34,8 @@ LIBRARY = {
     "tags": "translate_tags.tags",
     "annotations": "collect_annotations.annotations",
 }
+TRANSLATED = {**LIBRARY, "annotations": "translate_texts.annotations"}
+"""The same where a model has translated captions and questions."""
 
 
 def plan_of(config: RunConfig, find: Find = local_path) -> Plan:
@@ -44,7 +55,8 @@ def plan_of(config: RunConfig, find: Find = local_path) -> Plan:
 
 
 def _steps(config: RunConfig) -> Iterator[Step]:
-    steps = [*_seeing(config), *_learning(config)]
+    seeing = _seeing(config) if config.data.images else ()
+    steps = [*seeing, *_importing(config), *_learning(config)]
     yield from steps
     yield _report(config, [step.name for step in steps])
 
@@ -65,6 +77,15 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
         inputs=photos,
     )
     yield _collect(config)
+    if config.translate_texts is not None:
+        yield Step(
+            name="translate_texts",
+            stage="translate_texts",
+            config=config.translate_texts,
+            inputs={"annotations": LIBRARY["annotations"]},
+        )
+    # what computes most gets all threads (`Plan.has_company`): one after the other
+    alone = ("collect_annotations",) if config.translate_texts is None else ("translate_texts",)
     images: Mapping[str, Reference] = {"images": "list_images.images", **photos}
     annotations = {"annotations": LIBRARY["annotations"]}
     detector: Reference = "train_detector.detector"
@@ -77,13 +98,14 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
             stage="train_detector",
             config=replace(config.train_detector, training=training),
             inputs={**images, **annotations},
+            after=alone,
         )
     yield Step(
         name="detect",
         stage="detect",
         config=config.detect,
         inputs={**images, "detector": detector},
-        after=("collect_annotations",),  # alone, it gets all threads (`Plan.has_company`)
+        after=alone,
     )
     if config.score_detector is not None:
         yield Step(
@@ -98,6 +120,70 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
         config=config.translate_tags,
         inputs={"regions": LIBRARY["regions"]},
     )
+
+
+def _importing(config: RunConfig) -> Iterator[Step]:
+    """A published corpus with its features.
+
+    What is in another language than it should be goes through the translations of the photos' own.
+    """
+    corpus = config.import_corpus
+    if corpus is None:
+        return
+    names = [each.name for each in fields(import_corpus.Config)]
+    yield Step(
+        name="import_corpus",
+        stage="import_corpus",
+        config=import_corpus.Config(**{name: getattr(corpus, name) for name in names}),
+        inputs={
+            "corpus": _existing(corpus.corpus, "import_corpus.corpus"),
+            "features": _existing(corpus.features, "import_corpus.features"),
+        },
+    )
+    if _translates_corpus_tags(config):
+        yield Step(
+            name="translate_corpus_tags",
+            stage="translate_tags",
+            config=config.translate_tags,
+            inputs={"regions": "import_corpus.regions"},
+        )
+    if _translates_corpus_texts(config):
+        yield Step(
+            name="translate_corpus_texts",
+            stage="translate_texts",
+            config=config.translate_texts,
+            inputs={"annotations": "import_corpus.annotations"},
+        )
+
+
+def _translates_corpus_tags(config: RunConfig) -> bool:
+    corpus = config.import_corpus
+    return corpus is not None and corpus.language != config.translate_tags.language
+
+
+def _translates_corpus_texts(config: RunConfig) -> bool:
+    corpus, texts = config.import_corpus, config.translate_texts
+    return corpus is not None and texts is not None and corpus.language == texts.direction.source
+
+
+def _corpus(config: RunConfig) -> Mapping[str, Reference]:
+    """What pretraining learns from."""
+    if config.import_corpus is None:
+        return _library(config)
+    tags = "translate_corpus_tags" if _translates_corpus_tags(config) else "import_corpus"
+    texts = "translate_corpus_texts" if _translates_corpus_texts(config) else "import_corpus"
+    return {
+        "regions": "import_corpus.regions",
+        "tags": f"{tags}.tags",
+        "annotations": f"{texts}.annotations",
+    }
+
+
+def _library(config: RunConfig) -> Mapping[str, Reference]:
+    """Where regions, tags and annotations of the tasks come from."""
+    if not config.data.images:
+        return _corpus(config)
+    return LIBRARY if config.translate_texts is None else TRANSLATED
 
 
 def _collect(config: RunConfig) -> Step:
@@ -125,7 +211,7 @@ def _learning(config: RunConfig) -> Iterator[Step]:
     if config.pretrain is not None:
         pretrain = _train("pretrain", PRETRAINING, config.pretrain, config, start)
         # nothing else is left to run beside it then, so it gets all threads (`Plan.has_company`)
-        scored = ("score_detector",) if config.score_detector is not None else ()
+        scored = ("score_detector",) if config.score_detector and config.data.images else ()
         yield replace(pretrain, after=scored)
         start = {"start": "pretrain.model"}
     for task, branch in config.tasks.items():
@@ -145,9 +231,12 @@ def _train(
             settings=learning.settings,
             encoder=config.encoder,
             training=replace(learning.training, seed=config.seed),
-            vocabulary=config.vocabulary,
+            vocabulary=_here(config.vocabulary),
         ),
-        inputs={**LIBRARY, **(_own_start(learning, name) or start or _warm(config, name))},
+        inputs={
+            **(_corpus(config) if task == PRETRAINING else _library(config)),
+            **(_own_start(learning, name) or start or _warm(config, name)),
+        },
     )
 
 
@@ -173,7 +262,7 @@ def _predict(task: str, branch: TaskRun, config: RunConfig) -> Step:
         config=predict.Config(
             split=branch.split, controls=("", *branch.controls), seed=config.seed
         ),
-        inputs={"model": f"{task}_train.model", **LIBRARY},
+        inputs={"model": f"{task}_train.model", **_library(config)},
     )
 
 
@@ -183,7 +272,7 @@ def _score(task: str, branch: TaskRun, config: RunConfig) -> Step:
         name=f"{task}_score",
         stage="score",
         config=score.Config(task=task, settings=branch.settings, split=branch.split),
-        inputs={"predictions": f"{task}_predict.predictions", **LIBRARY, **truth},
+        inputs={"predictions": f"{task}_predict.predictions", **_library(config), **truth},
     )
 
 
@@ -245,6 +334,10 @@ def _placed(config: RunConfig, path: str, key: str) -> Reference:
     if config.render_scenes is not None:
         return f"{SCENES}/{path}"
     return _existing(config.data.place() / path, key)
+
+
+def _here(path: FileSource | None) -> Path | None:
+    return None if path is None else local_path(path)  # `plan_of` has fetched it
 
 
 def _existing(path: FileSource, key: str) -> Path:

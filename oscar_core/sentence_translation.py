@@ -6,8 +6,8 @@ it knows several targets; NLLB, MBART and M2M100 by a token of each side (`eng_L
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 from oscar_core.errors import SentenceTranslationError
 from oscar_core.metrics.chinese import close_gaps
 from oscar_core.translation_checks import CHINESE, TOO_LONG, problem_of
+from oscar_core.translation_settings import Decoding, Direction
 from storage.artifacts import files_below, sha256_of
 from storage.sentence_cache import Rendering
 
@@ -42,40 +43,6 @@ _MARIAN_MARKS = (">>", "<<")
 _M2M_MARK = "__"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Direction:
-    """From which language into which.
-
-    source, target:           "en", "zh", or anything if the codes are given
-    source_code, target_code: the model's own names of them; "" looks for the usual ones
-    prefix:                   words that the model wants before every sentence
-    """
-
-    source: str = "en"
-    target: str = "zh"
-    source_code: str = ""
-    target_code: str = ""
-    prefix: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
-    """How sentences are searched for.
-
-    num_beams:      1 takes the likeliest token each time
-    max_new_tokens: a translation that is longer counts as unfinished; one of more than twice the
-                    tokens of the longest sentence of its batch and 16 does, too
-    """
-
-    num_beams: int = 4
-    max_new_tokens: int = 128
-
-    def __post_init__(self) -> None:
-        """Leave something to be said."""
-        if self.num_beams < 1 or self.max_new_tokens < 1:
-            raise ValueError("num_beams and max_new_tokens must be 1 or more")
-
-
 class SentenceTranslator:
     """A translation model in memory."""
 
@@ -90,7 +57,9 @@ class SentenceTranslator:
         self._folder = folder
         self._direction = direction
         self._decoding = decoding
-        with _telling(folder):
+        with _telling(folder), warnings.catch_warnings():
+            # Marian's tokenizer would like one package more, for unusual quotation marks
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")

@@ -14,6 +14,7 @@ EMPTY, CUT, REPEATS, UNTRANSLATED, TOO_LONG = (
 
 CHINESE = "zh"
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
+_THREE_TIMES = re.compile(r"(.{1,12}?)\1{2,}", re.DOTALL)
 _FOUR_TIMES = re.compile(r"(.{1,12}?)\1{3,}", re.DOTALL)
 _LONG = 20
 _LEAST_VARIETY = 0.34
@@ -37,7 +38,7 @@ def problem_of(source: str, translation: str, *, language: str, has_ended: bool)
         return EMPTY
     if not has_ended:
         return CUT
-    if _repeats(translation) and not _repeats(source):
+    if _repeats(translation) and not _THREE_TIMES.search(source):
         return REPEATS
     if language == CHINESE and not _HAN.search(translation):
         return UNTRANSLATED
