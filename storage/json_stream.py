@@ -45,6 +45,12 @@ def elements_of(path: Path, key: str, error: type[StorageError]) -> Iterator[Any
         yield from _Text(path, stream, error).elements(key)
 
 
+def elements(path: Path, error: type[StorageError]) -> Iterator[Any]:
+    """Elements of the list that a file holds. Raises as `members_of`."""
+    with _opened(path) as stream:
+        yield from _Text(path, stream, error).top_elements()
+
+
 def _opened(path: Path) -> IO[bytes]:
     try:
         return open(path, "rb")
@@ -87,30 +93,43 @@ class _Text:
                 self._value()
                 continue
             is_there = True
-            self._at += 1
-            if self._peek() == "]":
-                self._at += 1
-                continue
-            while True:
-                yield self._value()
-                sign = self._take()
-                if sign == "]":
-                    break
-                if sign != ",":
-                    raise self._broken("a comma or ] was expected")
+            yield from self._list()
         self._expect_end()
         if not is_there:
             shown = ", ".join(map(repr, found[:6])) or "nothing"
             raise self._error(f"{self._path}: no list {wanted!r}; found {shown}")
 
+    def top_elements(self) -> Iterator[Any]:
+        """Elements of the list that the file is."""
+        self._expect_first("[", "list")
+        yield from self._list()
+        self._expect_end()
+
+    def _list(self) -> Iterator[Any]:
+        """Elements of the list that begins here."""
+        self._at += 1
+        if self._peek() == "]":
+            self._at += 1
+            return
+        while True:
+            yield self._value()
+            sign = self._take()
+            if sign == "]":
+                return
+            if sign != ",":
+                raise self._broken("a comma or ] was expected")
+
     def _open_object(self) -> None:
+        self._expect_first("{", "object")
+        self._at += 1
+        self._is_first = True
+
+    def _expect_first(self, sign: str, what: str) -> None:
         first = self._peek()
         if not first:
             raise self._error(f"{self._path}: the file is empty; copy or download it again")
-        if first != "{":
-            raise self._error(f"{self._path}: a JSON object was expected")
-        self._at += 1
-        self._is_first = True
+        if first != sign:
+            raise self._error(f"{self._path}: a JSON {what} was expected")
 
     def _next_member(self) -> bool:
         """Go to the next key; False at the object's end."""
@@ -141,13 +160,17 @@ class _Text:
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-            except (json.JSONDecodeError, RecursionError, ValueError) as cause:
-                if not self._is_whole and isinstance(cause, json.JSONDecodeError):
+            except json.JSONDecodeError as cause:
+                if not self._is_whole:
                     self._read()
                     continue
-                said = cause.msg if isinstance(cause, json.JSONDecodeError) else "too deep or long"
-                at = cause.pos if isinstance(cause, json.JSONDecodeError) else self._at
-                raise self._broken(said, at) from cause
+                raise self._broken(cause.msg, cause.pos) from cause
+            except RecursionError:
+                raise self._error(f"{self._path}: JSON nested too deeply") from None
+            except ValueError:  # Python reads whole numbers of up to 4300 digits
+                raise self._error(
+                    f"{self._path}: holds a number of thousands of digits; is it the right file?"
+                ) from None
             if end == len(self._text) and not self._is_whole:
                 self._read()  # a number may go on
                 continue

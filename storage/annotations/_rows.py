@@ -14,7 +14,9 @@ from typing import Any
 
 from storage.errors import AnnotationError, StorageError
 from storage.json_files import read_json
+from storage.record_columns import RecordColumns
 from storage.records import Annotations, CaptionAnnotation, Quarantined, QuestionAnnotation
+from storage.seen import SeenKeys
 
 MAX_CHARACTERS = 1_000
 """Longer captions and questions are cut here; the longest of COCO has about 250 characters."""
@@ -67,14 +69,14 @@ class Rows:
             source: name of the data set.
         """
         self.path = path
-        self.captions: list[CaptionAnnotation] = []
-        self.questions: list[QuestionAnnotation] = []
+        self.captions: RecordColumns[CaptionAnnotation] = RecordColumns("captions")
+        self.questions: RecordColumns[QuestionAnnotation] = RecordColumns("questions")
         self.quarantined: list[Quarantined] = []
         self._namespace = namespace
         self._split = split
         self._language = language
         self._source = source
-        self._seen: set[str] = set()
+        self._seen = SeenKeys()
 
     def image_id(self, file_name: str) -> str:
         """`namespace/stem`; COCO's 2014 names lose their prefix, as the 2017 names have none.
@@ -131,12 +133,17 @@ class Rows:
         Raises:
             BrokenRowError: It was there before.
         """
-        if key in self._seen:
+        if not self._seen.add(key):
             raise BrokenRowError("duplicate-id", "its id occurred before; the first one is kept")
-        self._seen.add(key)
 
     def add_caption(
-        self, text: object, *, image_id: str, caption_id: str, split: str | None = None
+        self,
+        text: object,
+        *,
+        image_id: str,
+        caption_id: str,
+        split: str | None = None,
+        source: str | None = None,
     ) -> None:
         """Take a caption.
 
@@ -152,7 +159,7 @@ class Rows:
                 text=cleaned,
                 language=self._language,
                 split=split or self._split,
-                source=self._source,
+                source=source or self._source,
             )
         )
 
@@ -165,6 +172,8 @@ class Rows:
         answers: Sequence[str],
         question_type: str = "",
         answer_type: str = "",
+        split: str | None = None,
+        source: str | None = None,
     ) -> None:
         """Take a question.
 
@@ -180,8 +189,8 @@ class Rows:
                 question=cleaned,
                 answers=tuple(answers),
                 language=self._language,
-                split=self._split,
-                source=self._source,
+                split=split or self._split,
+                source=source or self._source,
                 question_type=question_type,
                 answer_type=answer_type,
             )
@@ -214,11 +223,22 @@ class Rows:
             plain = plain[:MAX_CHARACTERS].rstrip()
         return plain
 
+    def annotations_of_some(self, what: str) -> Annotations:
+        """The same, where at least one row must have been usable.
+
+        Raises:
+            AnnotationError: Not one was.
+        """
+        if not len(self.captions) and not len(self.questions):
+            why = self.quarantined[0].detail if self.quarantined else "there is nothing in it"
+            raise AnnotationError(f"{self.path}: no line holds {what}; {why}")
+        return self.annotations()
+
     def annotations(self) -> Annotations:
         """All captions, questions and dropped rows so far."""
         return Annotations(
-            captions=tuple(self.captions),
-            questions=tuple(self.questions),
+            captions=self.captions.records(),
+            questions=self.questions.records(),
             quarantined=tuple(self.quarantined),
         )
 

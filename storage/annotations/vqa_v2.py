@@ -13,12 +13,12 @@ from pathlib import Path
 from storage.annotations._rows import (
     BrokenRowError,
     Rows,
-    list_of,
     member,
     named,
-    read_object,
     text_of,
 )
+from storage.errors import AnnotationError
+from storage.json_stream import elements_of
 from storage.records import Annotations
 
 SOURCE = "vqa_v2"
@@ -59,7 +59,7 @@ def read(
     rows = Rows(questions, namespace=namespace, split=split, language=language, source=SOURCE)
     answered = None if annotations is None else _answers(annotations, rows)
     asked = set()
-    for row in list_of(questions, read_object(questions), "questions"):
+    for row in elements_of(questions, "questions", AnnotationError):
         with rows.taking(f"question {named(row, 'question_id')}") as place:
             place.image_id = rows.coco_image_id(row)
             number = text_of(row, "question_id")
@@ -98,7 +98,8 @@ def _facts(
 def _answers(path: Path, rows: Rows) -> dict[str, _Answered]:
     """Question id -> what people answered."""
     answered: dict[str, _Answered] = {}
-    for row in list_of(path, read_object(path), "annotations"):
+    words: dict[str, str] = {}  # each answer once: people say "yes" a million times
+    for row in elements_of(path, "annotations", AnnotationError):
         with rows.taking(f"{path.name}: question {named(row, 'question_id')}") as place:
             place.image_id = rows.coco_image_id(row)
             number = text_of(row, "question_id")
@@ -108,7 +109,11 @@ def _answers(path: Path, rows: Rows) -> dict[str, _Answered]:
                 raise BrokenRowError("bad-row", "'answers' must be a list")
             answered[number] = _Answered(
                 image=place.image_id,
-                answers=tuple(rows.cleaned(member(each, "answer"), "answer") for each in given),
+                answers=tuple(
+                    words.setdefault(answer, answer)
+                    for each in given
+                    for answer in [rows.cleaned(member(each, "answer"), "answer")]
+                ),
                 question_type=_word(row, "question_type"),
                 answer_type=_word(row, "answer_type"),
             )

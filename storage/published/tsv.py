@@ -50,6 +50,8 @@ class TsvReader(Sequence[tuple[str, ...]]):
                 )
         except FileNotFoundError:
             raise MissingFileError(f"{path}: no such file") from None
+        except OSError as error:
+            raise MissingFileError(f"{path}: {error.strerror}; check the path") from error
         self._starts = self._indexed() if self._index.exists() else self._found()
 
     def __len__(self) -> int:

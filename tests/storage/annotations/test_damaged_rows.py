@@ -13,11 +13,14 @@ from storage.annotations import (
     coco_cn,
     coco_instances,
     flickr8k_cn,
+    flickr30k_cn,
     flickr_karpathy,
     flickr_tokens,
     gqa,
     nlvr2,
+    translated_texts,
     vg_qa,
+    vinvl_texts,
     visual_genome,
     vqa_v2,
 )
@@ -291,11 +294,14 @@ READERS: dict[str, Callable[[Path], Annotations]] = {
     "coco_cn": coco_cn.read,
     "coco_instances": coco_instances.read,
     "flickr8k_cn": flickr8k_cn.read,
+    "flickr30k_cn": flickr30k_cn.read,
     "flickr_karpathy": flickr_karpathy.read,
     "flickr_tokens": flickr_tokens.read,
     "gqa": gqa.read,
     "nlvr2": nlvr2.read,
+    "translated_texts": translated_texts.read,
     "vg_qa": vg_qa.read,
+    "vinvl_texts": vinvl_texts.read,
     "visual_genome": lambda path: visual_genome.read(path, image_data=path),
     "vqa_v2": vqa_v2.read,
 }
@@ -324,7 +330,7 @@ def test_a_broken_file_ends_in_one_line_that_names_it(
     except AnnotationError as error:
         message = str(error)
     else:  # one caption a line: a line that is none is a row
-        assert name in ("coco_cn", "flickr8k_cn", "flickr_tokens")
+        assert name in ("coco_cn", "flickr8k_cn", "flickr30k_cn", "flickr_tokens")
         (dropped,) = found.quarantined
         message = dropped.detail
     assert "\n" not in message
