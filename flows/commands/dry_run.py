@@ -61,8 +61,12 @@ def dry_run(config: RunConfig, out: Path) -> Findings:
     is_data_there = not found
     photos = _photos(config, found, told)
     texts = _texts(config, photos, found, told)
-    numbers = list(_seeing(config, photos))
-    for training in trainings(config, texts, _encoder(config, texts)):
+    corpus = _corpus(config, found, told) if config.import_corpus is not None else texts
+    numbers = [*_seeing(config, photos), *_texts_made(config, texts, corpus)]
+    if config.translate_texts is not None:
+        spoken = config.translate_texts.direction
+        texts, corpus = (each.translated(spoken.source, spoken.target) for each in (texts, corpus))
+    for training in trainings(config, texts, corpus, _encoder(config, texts)):
         if is_data_there:  # else they follow from what is missing
             found += problems(training, config)
             told += notes(training)
@@ -166,6 +170,63 @@ def _texts(
     return reading.texts()
 
 
+def _corpus(config: RunConfig, found: list[str], told: list[str]) -> Texts:
+    """What a published corpus holds."""
+    from flows.stages.import_corpus import count
+
+    corpus = config.import_corpus
+    if corpus is None or not (corpus.corpus.is_dir() and corpus.features.is_dir()):
+        return Texts()
+    try:
+        table = count(corpus, corpus.corpus, corpus.features)
+    except StorageError as error:
+        found.append(str(error))
+        return Texts()
+    for row in table.rows:
+        told.append(f"{row.source}: {row.num_images:,} photos, {row.num_texts:,} {row.kind}")
+    for failure in table.failures:
+        told.append(f"{failure.source}: {failure.num:,} set aside, {failure.explanation}")
+    counted = {
+        kind: {
+            (row.split, row.language): sum(
+                each.num_texts
+                for each in table.rows
+                if (each.kind, each.split, each.language) == (kind, row.split, row.language)
+            )
+            for row in table.rows
+        }
+        for kind in ("captions", "questions")
+    }
+    return Texts(captions=counted["captions"], questions=counted["questions"])
+
+
+def _texts_made(config: RunConfig, texts: Texts, corpus: Texts) -> Iterator[Estimate]:
+    """Steps that copy or translate texts; how fast a translation model is, nobody knows."""
+    imported, translating = config.import_corpus, config.translate_texts
+    if imported is not None:
+        files = [path for path in imported.features.rglob("*") if path.is_file()]
+        yield Estimate(
+            step="import_corpus",
+            amount=f"{sum(corpus.captions.values()) + sum(corpus.questions.values()):,} texts",
+            disk_bytes=sum(path.stat().st_size for path in files),
+            how="disk as large as the published features",
+        )
+    if translating is not None:
+        source = translating.direction.source
+        sentences = sum(
+            num * sentences
+            for said in ((texts,) if corpus is texts else (texts, corpus))
+            for counts, sentences in ((said.captions, 1), (said.questions, 2))
+            for (_, language), num in counts.items()
+            if language == source
+        )
+        yield Estimate(
+            step="translate_texts",
+            amount=f"up to {sentences:,} sentences",
+            how="each sentence is translated once, and kept for later runs",
+        )
+
+
 def _rendered(config: RunConfig) -> Texts:
     """What scenes that are not drawn yet will have."""
     drawn = config.render_scenes
@@ -189,6 +250,8 @@ def _seeing(config: RunConfig, photos: Sequence[ImageSource]) -> Iterator[Estima
     drawn = config.render_scenes
     num = len(photos) if drawn is None else drawn.num_train + drawn.num_val + drawn.num_test
     network = network_of(config)
+    if num == 0 and config.import_corpus is not None:
+        return
     if network is None:
         yield Estimate(step="detect", amount=f"{num:,} photos", how="no detector to measure")
     else:

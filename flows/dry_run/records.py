@@ -1,27 +1,45 @@
 """What a dry run finds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 UNKNOWN = "not estimated"
+Counts = Mapping[tuple[str, str], int]
+"""By (split, language)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Texts:
     """What annotation sources say about the photos of a run.
 
-    captions:        (split, language) -> how many
-    questions:       (split, language) -> how many, those with answers
-    captioned:       (split, language) -> photos with captions
+    questions:       those with answers
+    captioned:       photos with captions
     num_boxed:       photos with boxes
     vocabulary_size: of a vocabulary made of all these texts
     """
 
-    captions: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    questions: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    captioned: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    captions: Counts = field(default_factory=dict)
+    questions: Counts = field(default_factory=dict)
+    captioned: Counts = field(default_factory=dict)
     num_boxed: int = 0
     vocabulary_size: int = 0
+
+    def translated(self, source: str, target: str) -> "Texts":
+        """With everything that is said in one language said in another, too."""
+        captions, questions, captioned = (
+            _translated(counts, source, target)
+            for counts in (self.captions, self.questions, self.captioned)
+        )
+        return replace(self, captions=captions, questions=questions, captioned=captioned)
+
+
+def _translated(counts: Counts, source: str, target: str) -> Counts:
+    more = {
+        (split, target): num + counts.get((split, target), 0)
+        for (split, language), num in counts.items()
+        if language == source
+    }
+    return {**counts, **more}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,8 +46,17 @@ class Training:
         return self.learning.training.num_steps(self.num_examples)
 
 
-def trainings(config: RunConfig, texts: Texts, encoder: OscarConfig) -> Iterator[Training]:
-    """Pretraining and every task of a run."""
+def trainings(
+    config: RunConfig, texts: Texts, corpus: Texts, encoder: OscarConfig
+) -> Iterator[Training]:
+    """Pretraining and every task of a run.
+
+    Args:
+        config: of the run.
+        texts: what is said about its photos.
+        corpus: what pretraining learns from; the same where no corpus is imported.
+        encoder: sizes of the models.
+    """
     if config.pretrain is not None:
         settings = typed_settings(PRETRAINING, config.pretrain.settings)
         yield Training(
@@ -57,7 +66,7 @@ def trainings(config: RunConfig, texts: Texts, encoder: OscarConfig) -> Iterator
             learning=config.pretrain,
             encoder=encoder,
             num_examples=sum(
-                _of(texts.captions, "train", language) + _of(texts.questions, "train", language)
+                _of(corpus.captions, "train", language) + _of(corpus.questions, "train", language)
                 for language in settings.languages
             ),
             rows_per_example=1,

@@ -1,13 +1,16 @@
 """A run's configuration: every mistake named, everything saved, the plan that follows from it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flows.config import RunConfig, as_yaml, read_config
+from flows.config import Learning, PublishedCorpus, RunConfig, as_yaml, read_config
 from flows.errors import ConfigError
 from flows.pipeline import plan_of
 from flows.plan import Plan
+from flows.stages.translate_texts import Config as TranslatingTexts
+from flows.yaml_tree import shipped_configs
 from storage.errors import MissingFileError
 
 DEMO = Path("demo.yaml")
@@ -130,7 +133,7 @@ def test_a_missing_folder_names_its_key_and_the_way_out(tmp_path: Path) -> None:
         plan_of(read_config(write(tmp_path, text)))
 
 
-@pytest.mark.parametrize("name", ["demo.yaml"])
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_shipped_configurations_are_sound(name: str) -> None:
     config = read_config(Path(name))
     assert isinstance(config, RunConfig)
@@ -142,3 +145,45 @@ def test_the_plan_of_the_demo_needs_no_file_from_outside() -> None:
         each for step in plan.steps for each in step.inputs.values() if isinstance(each, Path)
     ]
     assert outside == []
+
+
+def published_corpus(tmp_path: Path, *, language: str) -> PublishedCorpus:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "features").mkdir()
+    return PublishedCorpus(
+        corpus=tmp_path / "corpus", features=tmp_path / "features", language=language
+    )
+
+
+def test_pretraining_learns_from_the_imported_corpus_and_tasks_from_the_photos(
+    tmp_path: Path,
+) -> None:
+    corpus = published_corpus(tmp_path, language="zh")
+    plan = plan_of(replace(read_config(DEMO), import_corpus=corpus))
+    assert {name: plan.step("pretrain").inputs[name] for name in ("regions", "tags")} == {
+        "regions": "import_corpus.regions",
+        "tags": "import_corpus.tags",
+    }
+    branch = plan.step("captioning_train").inputs
+    assert (branch["regions"], branch["tags"]) == ("detect.regions", "translate_tags.tags")
+
+
+def test_an_imported_corpus_needs_no_photos_and_is_translated_where_it_must_be(
+    tmp_path: Path,
+) -> None:
+    corpus = published_corpus(tmp_path, language="en")
+    config = RunConfig(
+        import_corpus=corpus,
+        pretrain=Learning(),
+        translate_texts=TranslatingTexts(model=tmp_path / "corpus"),
+    )
+    plan = plan_of(config)
+    assert plan.names == (
+        "import_corpus",
+        "translate_corpus_tags",
+        "translate_corpus_texts",
+        "pretrain",
+        "report",
+    )
+    assert plan.step("pretrain").inputs["annotations"] == "translate_corpus_texts.annotations"
+    assert plan.step("pretrain").inputs["tags"] == "translate_corpus_tags.tags"

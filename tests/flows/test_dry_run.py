@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from flows.commands.dry_run import dry_run, findings_table, lasting
-from flows.config import Learning, RunConfig, TaskRun, read_config
+from flows.config import Learning, PublishedCorpus, RunConfig, TaskRun, read_config
 from flows.data import Data, PhotoFolder
 from flows.dry_run.places import free_bytes, is_writable, memory_bytes, missing, nearest_there
 from flows.dry_run.probe import kept_bytes
@@ -25,6 +25,7 @@ from oscar_core.training.config import TrainingConfig
 from tests.builders_flows import ROOT
 from tests.builders_runs import SmallRun, make_small_run
 from tests.command_line import oscar
+from tests.locations import oracle_dir
 
 TINY = EncoderSettings(
     hidden_size=16, num_layers=1, num_heads=2, intermediate_size=32, max_positions=64
@@ -63,7 +64,7 @@ def counted(
         **more,
     )
     said = texts or Texts(captions=ENGLISH, questions=ENGLISH, captioned=ENGLISH)
-    return next(trainings(config, said, encoder())), config
+    return next(trainings(config, said, said, encoder())), config
 
 
 def no_data() -> Data:
@@ -129,6 +130,15 @@ def test_a_source_of_other_photos_is_a_problem(small: SmallRun) -> None:
         "data.sources.0 (coco_captions): nothing of it joins a photo (1 no-such-image); "
         "oscar-flow corpus tells more"
     ]
+
+
+def test_translated_texts_are_said_in_both_languages() -> None:
+    texts = Texts(captions={("train", "en"): 3, ("train", "zh"): 1, ("test", "zh"): 2})
+    assert texts.translated("en", "zh").captions == {
+        ("train", "en"): 3,
+        ("train", "zh"): 4,
+        ("test", "zh"): 2,
+    }
 
 
 def photo_ids(small: SmallRun) -> list[str]:
@@ -250,6 +260,20 @@ def test_the_command_ends_with_its_problems(
     assert bad.status == 2
     assert bad.err == "error: nosuch: no such file or folder (detector_weights)\n"
     assert not small.out.exists()
+
+
+def test_a_published_corpus_is_counted_for_pretraining_alone() -> None:
+    folder = oracle_dir("oscar", "oscar_tiny")
+    if not folder.is_dir():
+        pytest.skip("oscar_tiny is not here; set OSCAR_ORACLE_DIR to the recorded outputs")
+    corpus = PublishedCorpus(
+        corpus=folder, features=folder, name="coco_flickr30k_gqa.yaml", language="en"
+    )
+    config = RunConfig(import_corpus=corpus, pretrain=learning(), encoder=TINY)
+    found = dry_run(config, Path("nosuch"))
+    assert found.problems == ()
+    assert [each.step for each in found.estimates] == ["import_corpus", "pretrain"]
+    assert any(note.startswith("pretrain: 26 examples") for note in found.notes)
 
 
 RECIPES = {
