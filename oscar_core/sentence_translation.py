@@ -141,7 +141,7 @@ class SentenceTranslator:
         if target.startswith(_MARIAN_MARKS[0]):
             self._before = f"{target} {direction.prefix}"
             return
-        self._forced = {"forced_bos_token_id": self._tokenizer.convert_tokens_to_ids(target)}
+        self._forced = {"forced_bos_token_id": int(self._tokenizer.convert_tokens_to_ids(target))}
         if has_sides:
             source = self._code(direction.source_code, direction.source)
             self._tokenizer.src_lang = source.strip("_") if source[:2] == _M2M_MARK else source

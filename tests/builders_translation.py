@@ -104,6 +104,61 @@ def write_marian(
     return folder
 
 
+def write_two_sided(folder: Path, kind: str) -> Path:
+    """A random model of one of the kinds that name both languages by tokens: nllb, mbart, m2m."""
+    from transformers import (
+        M2M100Config,
+        M2M100ForConditionalGeneration,
+        MBartConfig,
+        MBartForConditionalGeneration,
+    )
+
+    folder.mkdir(parents=True)
+    tokenizer = _two_sided_tokenizer(folder, kind)
+    sizes = {
+        "vocab_size": 400,
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "max_position_embeddings": 40,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.eos_token_id,
+    }
+    torch.manual_seed(0)
+    model: torch.nn.Module
+    if kind == "mbart":
+        model = MBartForConditionalGeneration(MBartConfig(**sizes))
+    else:
+        model = M2M100ForConditionalGeneration(M2M100Config(**sizes))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _two_sided_tokenizer(folder: Path, kind: str):
+    from transformers import M2M100Tokenizer, MBartTokenizer, NllbTokenizer
+
+    letters = ["\u2581", *"abcdefghijklmnopqrstuvwxyz"]
+    if kind == "nllb":
+        return NllbTokenizer(
+            vocab={each: at for at, each in enumerate(["<s>", "<pad>", "</s>", "<unk>", *letters])},
+            additional_special_tokens=["eng_Latn", "zho_Hans", "deu_Latn"],
+        )
+    if kind == "mbart":
+        names = ["<s>", "<pad>", "</s>", "<unk>", *letters]
+        codes = ["en_XX", "zh_CN", "de_DE", "<mask>"]
+        return MBartTokenizer(vocab=[(each, -1.0) for each in (*names, *codes)])
+    write_pieces(folder / "pieces.model", list(WORDS))
+    words = ["<s>", "<pad>", "</s>", "<unk>", *(f"\u2581{each}" for each in WORDS)]
+    (folder / "words.json").write_text(json.dumps({each: at for at, each in enumerate(words)}))
+    return M2M100Tokenizer(str(folder / "words.json"), str(folder / "pieces.model"))
+
+
 def _teach(model: torch.nn.Module, tokenizer, words: Mapping[str, str], steps: int) -> None:
     optimiser = torch.optim.Adam(model.parameters())
     targets = [" ".join(words[each] for each in sentence.split()) for sentence in SENTENCES]
