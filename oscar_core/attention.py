@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import is_flash_attention_requested
 
@@ -58,7 +59,7 @@ class Sight:
     """
 
     implementation: str
-    mask: Tensor
+    mask: Tensor | BlockMask
     dropout: float
 
     @classmethod
@@ -83,9 +84,10 @@ class Sight:
                     'seen (captions do); use attn_implementation="sdpa"'
                 )
             return cls(implementation=implementation, mask=attention_mask, dropout=dropout)
+        if implementation == FLEX:
+            blocks = _block_mask(attention_mask, num_queries)
+            return cls(implementation=implementation, mask=blocks, dropout=dropout)
         mask = additive_mask(attention_mask, dtype)
-        if implementation == FLEX:  # it looks up every query in the mask
-            mask = mask.expand(-1, -1, num_queries, -1)
         return cls(implementation=implementation, mask=mask, dropout=dropout)
 
     def attend(
@@ -120,6 +122,21 @@ class Sight:
         )
         merged = cast(Tensor, context).flatten(2)
         return merged, probabilities if self.implementation == EAGER else None
+
+
+def _block_mask(attention_mask: Tensor, num_queries: int) -> BlockMask:
+    """(B, P) or (B, S, P) -> what flex attention reads; a query that sees nothing finds 0."""
+    visible = attention_mask.bool()
+    if visible.dim() == 2:
+        visible = visible[:, None, :]
+    visible = visible.expand(-1, num_queries, -1).contiguous()
+
+    def is_visible(example: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return visible[example, query, key]
+
+    return create_block_mask(
+        is_visible, len(visible), None, num_queries, visible.shape[-1], device=visible.device
+    )
 
 
 def eager_attention(

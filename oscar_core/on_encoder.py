@@ -1,10 +1,12 @@
 """What the models of all tasks share: one pass of the encoder, asked for in two ways."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from oscar_core.encoder import Encoded, OscarEncoder, OscarPreTrained
+from oscar_core.heads import WordHead
 from oscar_core.hub_config import OscarHubConfig
 from oscar_core.outputs import LogitsOutput
 from oscar_core.packing import PackedBatch
@@ -29,6 +31,30 @@ class OnEncoder(OscarPreTrained):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Put another word embedding in its place."""
         self.encoder.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The output projection where it is not the word embedding."""
+        head = getattr(self, "word_head", None)
+        return None if head is None else cast(nn.Module | None, head.decoder)
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Put another output projection in its place."""
+        cast(WordHead, self.word_head).decoder = cast(nn.Linear, new_embeddings)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """As transformers does; the word head's biases follow, those of new words are 0."""
+        resized = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        head = getattr(self, "word_head", None)
+        if head is not None:
+            missing = len(self.word_embedding) - len(head.bias)
+            bias = functional.pad(head.bias.detach(), (0, missing))  # fewer words: cut
+            head.bias = nn.Parameter(bias, requires_grad=head.bias.requires_grad)
+        return resized
 
     @property
     def word_embedding(self) -> Tensor:

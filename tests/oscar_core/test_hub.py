@@ -270,6 +270,32 @@ def test_flash_attention_cannot_read_a_captions_mask() -> None:
         model(**tensors)
 
 
+@pytest.mark.slow
+def test_flex_attention_sees_what_the_others_see() -> None:
+    """Compiled by torch on the way; on a processor it knows no way back, so nothing is learned."""
+    batch = make_batch()
+    model = PretrainingModel(make_config(hidden_size=64, num_heads=4)).eval()
+    fused, _ = model(batch)
+    model.set_attn_implementation("flex_attention")
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler's
+        found, _ = model(batch)
+    seen = batch.attention_mask
+    torch.testing.assert_close(found[seen], fused[seen], rtol=1e-4, atol=1e-3)
+
+
+def test_more_words_grow_the_embedding_and_the_word_head() -> None:
+    batch = make_batch()
+    for model in (PretrainingModel(make_config()), CaptionModel(make_config(), is_tied=False)):
+        before = model.eval()(**tensors_of(batch))
+        model.resize_token_embeddings(21, mean_resizing=False)
+        after = model(**tensors_of(batch))
+        name = "word_logits" if isinstance(model, PretrainingModel) else "logits"
+        assert after[name].shape[-1] == model.config.vocab_size == 21
+        torch.testing.assert_close(after[name][..., :18], before[name])
+        assert not model.word_head.bias[18:].any()
+
+
 def gradients(model: PretrainingModel, batch: PackedBatch) -> dict[str, Tensor]:
     model.zero_grad()
     torch.manual_seed(3)

@@ -53,6 +53,8 @@ def stored(model: PretrainingModel) -> dict[str, Any]:
 def test_every_moment_finds_its_parameter(tmp_path: Path) -> None:
     seeded()
     model = PretrainingModel(make_config())
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)  # no two alike
     torch.save(stored(model), tmp_path / "optimizer.pth")
     found = read_moments(tmp_path / "optimizer.pth", model)
     parameters = dict(model.named_parameters())
