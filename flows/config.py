@@ -42,11 +42,13 @@ class Learning:
 
     settings: of the task's own `Config`
     start:    a model folder, ours or a published checkpoint, whose weights it goes on from
+    hidden_dropout: instead of the encoder's
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     start: FileSource | None = None
+    hidden_dropout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,6 +232,7 @@ def _train(
             encoder=config.encoder,
             training=replace(learning.training, seed=config.seed),
             vocabulary=_here(config.vocabulary),
+            hidden_dropout=learning.hidden_dropout,
         ),
         inputs={
             **(_corpus(config) if task == PRETRAINING else _library(config)),

@@ -40,6 +40,8 @@ _VERSION = 1
 _YES_AND_NO = 2
 _ENCODER, _CONTRAST = "encoder.", "contrast_head."
 _WIDEN = "; turn it with `oscar-flow convert --as pretraining --widen-contrast`"
+REGION_PARTS = ("encoder.region_projection.", "encoder.region_norm.")
+"""Names of the weights that read regions begin with one of these."""
 _LOG = logging.getLogger(__name__)
 _ANSWERING = "classifier."
 """Head with an output an answer (`oscar_core.models.ClassifierModel`)."""
@@ -49,7 +51,8 @@ _ANSWERING = "classifier."
 class StoredModel:
     """What a model folder says, weights included.
 
-    config: of the task; a `Config` of its folder
+    config:           of the task; a `Config` of its folder
+    has_seen_regions: False for a BERT, whose parts for regions start anew in any size
     """
 
     task: str
@@ -57,6 +60,7 @@ class StoredModel:
     encoder: OscarConfig
     knowledge: Knowledge
     weights: dict[str, Tensor]
+    has_seen_regions: bool = True
 
     def build(self) -> nn.Module:
         """The model in evaluation mode.
@@ -169,6 +173,7 @@ def _read_foreign(folder: Path) -> StoredModel:
     A BERT that has seen no regions is a beginning for pretraining: its two-way head, which asks
     whether one sentence follows another, is left out.
     """
+    is_bert = False
     if is_hub_folder(folder):
         model, tokenizer = read_hub_folder(folder)
         weights = {name: value.detach() for name, value in model.named_parameters()}
@@ -178,17 +183,21 @@ def _read_foreign(folder: Path) -> StoredModel:
         model, tokenizer = loaded.model, loaded.tokenizer
         weights = {name: value.detach() for name, value in model.named_parameters()}
         task = "pretraining" if loaded.is_bert else task_of(model)
-        if loaded.is_bert and any(name.startswith(_CONTRAST) for name in weights):
+        is_bert = loaded.is_bert
+        if is_bert and any(name.startswith(_CONTRAST) for name in weights):
             weights = {n: value for n, value in weights.items() if not n.startswith(_CONTRAST)}
             _LOG.info("%s: cls.seq_relationship asks about sentences, not images: left out", folder)
     if isinstance(model, OscarEncoder):
         weights = {f"{_ENCODER}{name}": value for name, value in weights.items()}
+    if is_bert:
+        weights = {n: value for n, value in weights.items() if not n.startswith(REGION_PARTS)}
     return StoredModel(
         task=task,
         config=settings_of(task, model.config),
         encoder=model.config.sizes(),
         knowledge=Knowledge(tokenizer=tokenizer),
         weights=weights,
+        has_seen_regions=not is_bert,
     )
 
 

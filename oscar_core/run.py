@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import WeightsError
 from oscar_core.model_folder import (
     FILES,
+    REGION_PARTS,
     StoredModel,
     copy_weights,
     read_model,
@@ -58,6 +59,7 @@ def train_task(
     losses: Path,
     on_step: Callable[[StepReport], None],
     should_stop: Callable[[], bool] = lambda: False,
+    hidden_dropout: float | None = None,
 ) -> TrainSummary:
     """Train a model and write its folder; goes on from the last checkpoint.
 
@@ -75,6 +77,7 @@ def train_task(
         losses: Becomes `losses.jsonl`; trackers write into its folder, too.
         on_step: Told after every update.
         should_stop: Asked after every update; True saves a checkpoint and ends.
+        hidden_dropout: Instead of that of the sizes, also where they are those of `start`.
 
     Raises:
         TaskError: Unknown task, nothing to learn.
@@ -90,12 +93,14 @@ def train_task(
     )
     examples = chosen.examples(settings, library, "train")
     sizes = _sizes(encoder, knowledge, library, before)
+    if hidden_dropout is not None:
+        sizes = replace(sizes, hidden_dropout=hidden_dropout)
     seed_weights(training.seed)
     model = chosen.build_model(settings, knowledge, sizes)
     if before is not None:
         _take_over(model, before, knowledge)
     if training.standardise_regions:
-        _standardise(model, library, is_new=before is None)
+        _standardise(model, library, is_new=before is None or not before.has_seen_regions)
     checkpoints = folder.parent / CHECKPOINTS
     lesson = Lesson(
         task=chosen,
@@ -213,6 +218,13 @@ def _sizes(
     width = region_inputs(library.regions[image_id], library.geometry).shape[1]
     if before is None:
         return encoder.for_input(vocabulary_size=len(knowledge.tokenizer), region_feature_dim=width)
+    if not before.has_seen_regions:
+        return replace(
+            before.encoder,
+            region_feature_dim=width,
+            has_region_norm=encoder.has_region_norm,
+            region_norm_eps=encoder.region_norm_eps,
+        )
     if before.encoder.region_feature_dim != width:
         raise WeightsError(
             f"the model to start from reads regions of width {before.encoder.region_feature_dim}, "
@@ -234,7 +246,8 @@ def _take_over(model: nn.Module, before: StoredModel, knowledge: Knowledge) -> N
             len(before.knowledge.answers) - known,
         )
     new = copy_weights(model, weights)
-    missing = [name for name in new if name.startswith(_ENCODER)]
+    own = () if before.has_seen_regions else REGION_PARTS
+    missing = [name for name in new if name.startswith(_ENCODER) and not name.startswith(own)]
     if missing:
         raise WeightsError(f"the model to start from lacks tensor {missing[0]!r}")
 

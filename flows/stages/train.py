@@ -32,6 +32,7 @@ class Config:
     settings:   of that task's `Config`
     encoder:    sizes of a new model; one that goes on from `start` keeps its own
     vocabulary: a BERT vocabulary; None builds one from the training texts, or keeps that of `start`
+    hidden_dropout: instead of that of the sizes, those of `start` included
     """
 
     task: str
@@ -39,6 +40,7 @@ class Config:
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     vocabulary: Path | None = None
+    hidden_dropout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         losses=outputs.losses,
         on_step=tell,
         should_stop=should_stop,
+        hidden_dropout=config.hidden_dropout,
     )
     if is_writer():
         facts = {"examples": summary.num_examples, "updates": summary.num_steps}
