@@ -20,6 +20,7 @@ from storage.records import (
 )
 from storage.seen import SeenKeys
 
+_ORDER = {"train": 0, "val": 1, "test": 2}
 NUM_NAMED = 5
 """Ids named of each kind of failure."""
 KEPT = frozenset({"text-cut", "box-clipped"})
@@ -233,7 +234,7 @@ def _of_rows(rows: Sequence[CorpusRow]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("source", "what", "language"):
         table.add_column(heading, no_wrap=True)
-    splits = list(dict.fromkeys(row.split for row in rows))
+    splits = sorted({row.split for row in rows}, key=lambda name: (_ORDER.get(name, 9), name))
     for heading in ("photos", "texts", *splits):
         table.add_column(heading, justify="right")
     lines: dict[tuple[str, str, str], dict[str, CorpusRow]] = {}

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from storage.errors import DamagedFileError
+from storage.errors import DamagedFileError, RecordError
+from storage.keys import KeyTable
 from storage.manifest import (
     MANIFEST_NAME,
     ShardEntry,
@@ -21,7 +22,7 @@ from storage.places import Place
 from storage.records import ImageLabels, ImageRegions
 from storage.region_rows import LIGHT_COLUMNS, MappedFeatures, RegionGroup
 from storage.schemas import own_stamps
-from storage.shards import open_shard, read_group
+from storage.shards import open_shard, read_column, read_group
 
 KIND = "regions"
 _OPEN_SHARDS = 32
@@ -60,12 +61,20 @@ class RegionReader(Mapping[str, ImageRegions]):
             raise DamagedFileError(f"{where}: settings incomplete ({error})") from error
         self._lock = threading.Lock()
         self._shards: OrderedDict[int, RegionShard] = OrderedDict()
-        self._rows: dict[str, tuple[int, int, int]] = {}
         self._groups: list[tuple[int, int]] = []
-        self._first_groups: list[int] = []
+        self._sizes: list[int] = []  # images of each row group
+        ids = []
         for number, entry in enumerate(self.manifest.shards):
             verify_shard(self._place, entry, read_all=read_all)
-            self._index(number, entry)
+            ids.append(self._index(number, entry))
+        self._starts = np.cumsum([0, *self._sizes])
+        try:
+            self._ids = KeyTable(pa.concat_arrays(ids) if ids else pa.array([], pa.string()))
+        except RecordError as error:
+            raise DamagedFileError(
+                f"{self._place.name}: regions of image {error}; delete the folder and run the step "
+                "again"
+            ) from error
 
     def __getitem__(self, image_id: str) -> ImageRegions:
         """Regions of one image.
@@ -74,17 +83,18 @@ class RegionReader(Mapping[str, ImageRegions]):
             KeyError: No such image.
             DamagedFileError: Its row cannot be read.
         """
-        number, group, row = self._rows[image_id]
-        return self._shard(number).row(group, row)
+        row, place = self._place_of(image_id)
+        number, group = self._groups[place]
+        return self._shard(number).row(group, row - int(self._starts[place]))
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._rows
+        return image_id in self._ids
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._ids)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._ids)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._place_name,)
@@ -117,8 +127,7 @@ class RegionReader(Mapping[str, ImageRegions]):
         Raises:
             KeyError: No such image.
         """
-        number, group, _ = self._rows[image_id]
-        return self._first_groups[number] + group
+        return self._place_of(image_id)[1]
 
     def shard_of(self, image_id: str) -> ShardEntry:
         """The manifest's line of the shard that holds an image.
@@ -126,7 +135,8 @@ class RegionReader(Mapping[str, ImageRegions]):
         Raises:
             KeyError: No such image.
         """
-        return self.manifest.shards[self._rows[image_id][0]]
+        number, _ = self._groups[self._place_of(image_id)[1]]
+        return self.manifest.shards[number]
 
     def labels_in_order(self) -> Iterator[ImageLabels]:
         """Names of all images in the order they were written; no features are read."""
@@ -135,7 +145,19 @@ class RegionReader(Mapping[str, ImageRegions]):
             for row in range(len(columns.image_ids)):
                 yield columns.labels(row)
 
-    def _index(self, number: int, entry: ShardEntry) -> None:
+    def _place_of(self, image_id: str) -> tuple[int, int]:
+        """Number of an image among all, and of its row group.
+
+        Raises:
+            KeyError: No such image.
+        """
+        row = self._ids.number(image_id)
+        if row is None:
+            raise KeyError(image_id)
+        return row, int(np.searchsorted(self._starts, row, "right")) - 1
+
+    def _index(self, number: int, entry: ShardEntry) -> "pa.StringArray":
+        """Note the row groups of a shard; gives back the ids of its images."""
         where = self._place.describe(entry.file)
         shard = self._shard(number)
         if shard.settings != dict(self.manifest.settings):
@@ -143,17 +165,16 @@ class RegionReader(Mapping[str, ImageRegions]):
                 f"{where}: settings differ from the manifest's ("
                 f"{_difference(shard.settings, self.manifest.settings)})"
             )
-        num_before = len(self._rows)
-        self._first_groups.append(len(self._groups))
         for group in range(shard.num_groups):
             self._groups.append((number, group))
-            for row, image_id in enumerate(shard.texts(group, "image_id")):
-                self._rows[image_id] = (number, group, row)
-        if len(self._rows) - num_before != entry.rows:
+            self._sizes.append(shard.num_rows(group))
+        ids = shard.image_ids()
+        if len(ids) != entry.rows:
             raise DamagedFileError(
-                f"{where}: {len(self._rows) - num_before} new images, the manifest says "
-                f"{entry.rows} rows; delete it and run the step again"
+                f"{where}: {len(ids)} images, the manifest says {entry.rows} rows; delete it and "
+                "run the step again"
             )
+        return ids
 
     def _shard(self, number: int) -> "RegionShard":
         with self._lock:
@@ -203,6 +224,11 @@ class RegionShard:
     def num_rows(self, group: int) -> int:
         """Images of a row group."""
         return int(self._file.metadata.row_group(group).num_rows)
+
+    def image_ids(self) -> "pa.StringArray":
+        """Ids of all images in their order."""
+        with self._lock:
+            return read_column(self._file, "image_id", self._where)
 
     def texts(self, group: int, column: str) -> list[str]:
         """A column of text of a row group: `image_id` or `content_hash`."""

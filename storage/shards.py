@@ -123,6 +123,18 @@ def read_group(
         raise DamagedFileError(f"{where}: row group {group}: {_reason(error)}; {_MEND}") from error
 
 
+def read_column(file: pq.ParquetFile, column: str, where: str) -> pa.Array:
+    """One column of all row groups.
+
+    Raises:
+        DamagedFileError: Its bytes are not what was written; names the shard.
+    """
+    try:
+        return file.read(columns=[column], use_threads=False).column(0).combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"{where}: column {column!r}: {_reason(error)}; {_MEND}") from error
+
+
 def finish(
     place: Place, kind: str, settings: Mapping[str, str], entries: list[ShardEntry]
 ) -> Manifest:
