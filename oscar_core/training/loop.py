@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from oscar_core.errors import TrainingError, TrainingStoppedError
+from oscar_core.kept_memory import keep_freed_memory
 from oscar_core.task import Phase
 from oscar_core.training.averaging import factors_of
 from oscar_core.training.beginning import begin
@@ -90,6 +91,7 @@ def train(
         OSError: A checkpoint could not be written.
     """
     started = time.monotonic()
+    keep_freed_memory()
     learner, at = begin(lesson, training, model, together, checkpoints)
     resumed_at = at.step
     log = LossLog(losses)

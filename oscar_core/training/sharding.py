@@ -72,6 +72,7 @@ def shard_layers(layers: Iterable[nn.Module], device: torch.device, num: int) ->
     mesh = init_device_mesh(device.type, (num,))
     for layer in layers:
         divided = fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+        divided.set_force_sum_reduction_for_comms(True)  # a product with 1 is not for gloo
         divided.set_gradient_divide_factor(1.0)  # parts are weighted by the loop
 
 

@@ -1,8 +1,8 @@
 """Writes tensors as a safetensors file while others compute.
 
-`safetensors.torch.save_file` copies every tensor and holds the interpreter while it writes, so a
-thread that calls it stops the training it is meant to leave alone. Here the bytes go to the file
-from where they lie. Files are read by safetensors itself.
+`safetensors.torch.save_file` copies every tensor before it writes, which costs as much memory again
+and most of its time (377 MB: 2.6 s against 0.6 s, on one busy core). Here the bytes go to the file
+from where they lie, and the interpreter is free meanwhile. Files are read by safetensors itself.
 
 Source: the format, https://github.com/huggingface/safetensors (8 bytes with the length of a JSON
 header, the header, the values without gaps).

@@ -1,0 +1,61 @@
+"""One of several processes that train together; forked from a server that has imported all this."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from oscar_core.run import train_task
+from oscar_core.tasks.captioning.records import Config as CaptionConfig
+from oscar_core.tasks.pretraining.records import Config as PretrainingConfig
+from oscar_core.tasks.vqa.records import Config as VqaConfig
+from oscar_core.training.loop import StepReport
+from oscar_core.views import ViewSettings
+from tests.builders_library import TINY, make_library, tiny_training
+
+SETTINGS: dict[str, object] = {
+    "captioning": CaptionConfig(view=ViewSettings(max_regions=4)),
+    "pretraining": PretrainingConfig(view=ViewSettings(max_regions=4), region_weight=1.0),
+    "vqa": VqaConfig(loss="cross_entropy", min_questions=1),
+}
+
+
+def main(
+    folder: Path, task: str, dropout: float, training: dict[str, Any], place: Mapping[str, str]
+) -> None:
+    """Train to the end.
+
+    Args:
+        folder: Gets `model`, `losses.jsonl`, `step`, `resumed_at` and `stderr<rank>`.
+        task: One of `SETTINGS`.
+        dropout: Of the model.
+        training: Changes of `tiny_training`.
+        place: What torchrun would put into the environment.
+    """
+    os.environ.update(place)
+    torch.set_num_threads(1)
+    with open(folder / f"stderr{place['RANK']}", "ab") as stream:
+        os.dup2(stream.fileno(), 2)
+
+    def tell(report: StepReport) -> None:
+        partial = folder / "step.partial"
+        partial.write_text(str(report.step))
+        partial.replace(folder / "step")
+
+    summary = train_task(
+        task=task,
+        settings=SETTINGS[task],
+        encoder=replace(TINY, hidden_dropout=dropout, attention_dropout=dropout, num_layers=2),
+        training=tiny_training(**training),
+        library=make_library(),
+        vocabulary=None,
+        start=None,
+        folder=folder / "model",
+        losses=folder / "losses.jsonl",
+        on_step=tell,
+    )
+    if place["RANK"] == "0":
+        (folder / "resumed_at").write_text(str(summary.resumed_at))
