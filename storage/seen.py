@@ -29,7 +29,8 @@ class SeenKeys:
     def belongs(self, key: str, owner: str) -> bool:
         """Whether a text is new or was named by the same owner before; a new one is theirs now."""
         mine = _digest(owner)
-        return self._owners[self._place(_digest(key), mine)] == mine
+        at = self._place(_digest(key), mine)  # may grow the tables
+        return self._owners[at] == mine
 
     def _place(self, digest: int, owner: int) -> int:
         """Slot of a digest, taken for the owner if it was free."""
