@@ -10,6 +10,12 @@ from flows.report.timing import step_title
 MAX_POINTS = 160
 MAX_CURVES = 7
 
+_TITLES = {
+    "words": "masked words",
+    "contrast": "text and photo match",
+    "contrast_accuracy": "matches told right",
+}
+"""Both published objectives in words; other names are words already."""
 _TOTALS = ("total", "loss")
 _NOT_LOSSES = frozenset(
     {"step", "epoch", "seconds", "time", "learning_rate", "lr", "phase", "gradient_norm"}
@@ -31,6 +37,11 @@ def read_loss_charts(steps: Mapping[str, FinishedStep]) -> tuple[LossChart, ...]
                 )
             )
     return tuple(charts)
+
+
+def curve_title(name: str) -> str:
+    """A curve as the page names it."""
+    return _TITLES.get(name, name.replace("_", " "))
 
 
 def thin(curve: Curve, max_points: int = MAX_POINTS) -> Curve:

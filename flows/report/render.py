@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from flows.progress import clock
 from flows.report.figures import loss_figure
+from flows.report.losses import curve_title
 from flows.report.measures import detector_bars
 from flows.report.records import RunReport, StageRow, Timeline
 from flows.report.timing import step_title
@@ -34,6 +35,7 @@ def render(report: RunReport) -> str:
         figure=_figure,
         lane=_lane,
         loss_figure=loss_figure,
+        curve_title=curve_title,
         size=_size,
         sort_of_work=_sort_of_work,
         step_title=step_title,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.progress import SILENT, Progress
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

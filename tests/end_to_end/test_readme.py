@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.config import read_config
 from tests.builders_flows import PYTHON, ROOT
 from tests.command_line import oscar, oscar_child
 from tests.locations import data_dir
@@ -20,6 +21,7 @@ DOCUMENTS = [
         "SECURITY.md",
         "docs/formats.md",
         "docs/operations.md",
+        "docs/training.md",
     )
 ]
 
@@ -121,6 +123,15 @@ def test_links_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
     nearby = [link for link in links if "://" not in link]
     assert [link for link in nearby if not (document.parent / link).exists()] == []
+
+
+def test_configurations_of_the_training_guide_are_sound(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```yaml\n# (\w+\.yaml)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for name, content in shown:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        read_config(tmp_path / name)
 
 
 def test_no_line_waits_to_be_written() -> None:

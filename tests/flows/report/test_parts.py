@@ -15,7 +15,7 @@ from flows.report.asked import question_kinds
 from flows.report.figures import loss_figure
 from flows.report.finished import FinishedStep, finished_steps
 from flows.report.gallery import marked
-from flows.report.losses import MAX_POINTS, read_loss_charts, thin
+from flows.report.losses import MAX_POINTS, curve_title, read_loss_charts, thin
 from flows.report.measures import measures, metric_prefix, metric_rows, read_metrics, verdict
 from flows.report.metrics_file import VERSIONS_KEY, write_metrics
 from flows.report.metrics_file import read_metrics as read_file
@@ -316,3 +316,15 @@ def test_answers_are_judged_by_what_each_person_said(tmp_path: Path) -> None:
     (kind,) = question_kinds(step, Annotations(questions=known), Album([]), 5)
     assert [each.expected for each in kind.examples] == ["blue", "red"]
     assert [each.accuracy for each in kind.examples] == pytest.approx([0.6, 1.0])
+
+
+def test_both_objectives_of_pretraining_are_named(tmp_path: Path) -> None:
+    row = {"step": 1, "total": 3.0, "words": 2.0, "contrast": 1.0, "contrast_accuracy": 0.5}
+    write_rows(tmp_path / "losses.jsonl", [row])
+    (chart,) = read_loss_charts({"pretrain": FinishedStep("pretrain", tmp_path)})
+    assert [curve_title(curve.name) for curve in chart.curves] == [
+        "total",
+        "masked words",
+        "text and photo match",
+        "matches told right",
+    ]
