@@ -155,3 +155,16 @@ def test_every_name_in_the_real_annotations_has_a_word() -> None:
     for kind, names in labels.items():
         translated = dictionary.translate(names, kind)
         assert {each.english for each in translated if not each.is_covered} == set()
+
+
+def test_what_the_page_on_the_second_reading_says_of_changes_is_so() -> None:
+    page = Path(__file__).parents[2] / "docs" / "lexicon_second_reading.md"
+    changes = page.read_text(encoding="utf-8").split("## What was changed")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in changes.splitlines()]
+    changed = [row for row in rows if len(row) == 5 and row[1] in KINDS]
+    assert len(changed) > 20
+    dictionary = open_dictionary()
+    for english, kind, before, after, _ in changed:
+        spoken = dictionary.translate([english], "object" if kind == "object" else "attribute")
+        assert (english, spoken[0].chinese) == (english, after)
+        assert before != after
