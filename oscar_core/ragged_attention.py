@@ -108,7 +108,7 @@ class _EachAlone(torch.autograd.Function):
             torch.baddbmm(own, q, k.mT, beta=0, alpha=shrink, out=own)
             torch.softmax(own, -1, out=own)
             seen = own if is_kept is None else _kept(own, cut.scores(is_kept, number))
-            torch.baddbmm(c, seen, v, beta=0, alpha=scale(dropout), out=c)
+            c.copy_(_times(seen, v, scale(dropout)))
         ctx.save_for_backward(queries, keys, values, weights, is_kept)
         ctx.cut, ctx.shrink, ctx.stretch = cut, shrink, scale(dropout)
         return context
@@ -126,13 +126,19 @@ class _EachAlone(torch.autograd.Function):
             own = cut.scores(weights, number)
             mask = None if is_kept is None else cut.scores(is_kept, number)
             seen = own if mask is None else _kept(own, mask)
-            torch.baddbmm(dv, seen.mT, g, beta=0, alpha=ctx.stretch, out=dv)
-            wanted = torch.baddbmm(own, g, v.mT, beta=0, alpha=ctx.stretch)
+            dv.copy_(_times(seen.mT, g, ctx.stretch))
+            wanted = _times(g, v.mT, ctx.stretch)
             wanted = wanted if mask is None else _kept(wanted, mask)
             scores = torch._softmax_backward_data(wanted, own, -1, own.dtype)
-            torch.baddbmm(dq, scores, k, beta=0, alpha=ctx.shrink, out=dq)
-            torch.baddbmm(dk, scores.mT, q, beta=0, alpha=ctx.shrink, out=dk)
+            dq.copy_(_times(scores, k, ctx.shrink))
+            dk.copy_(_times(scores.mT, q, ctx.shrink))
         return (*found, None, None, None, None)
+
+
+def _times(left: Tensor, right: Tensor, factor: float) -> Tensor:
+    """(A, a, b), (A, b, c) -> (A, a, c)."""
+    # not into a view with `out`: torch would then go head by head
+    return torch.baddbmm(left.new_empty(()), left, right, beta=0, alpha=factor)
 
 
 def _kept(weights: Tensor, is_kept: Tensor) -> Tensor:
