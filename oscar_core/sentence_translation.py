@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -141,7 +141,8 @@ class SentenceTranslator:
         if target.startswith(_MARIAN_MARKS[0]):
             self._before = f"{target} {direction.prefix}"
             return
-        self._forced = {"forced_bos_token_id": int(self._tokenizer.convert_tokens_to_ids(target))}
+        number = cast(int, self._tokenizer.convert_tokens_to_ids(target))
+        self._forced = {"forced_bos_token_id": number}
         if has_sides:
             source = self._code(direction.source_code, direction.source)
             self._tokenizer.src_lang = source.strip("_") if source[:2] == _M2M_MARK else source

@@ -106,6 +106,9 @@ class SentenceCache:
     def _open(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=_SECONDS_TO_WAIT)
         try:
+            # a kill loses nothing and a power cut the last batches, for no wait at each of them
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(_TABLE)
             self._connection.execute("SELECT key, text, problem FROM sentences LIMIT 1").fetchall()
         except sqlite3.Error:
