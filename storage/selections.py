@@ -148,18 +148,19 @@ def coded(records: Sequence[Any], column: str) -> Coded:
     """A column of text as numbers, without a Python text a record."""
     if not isinstance(records, Selection):
         return _numbered(str(getattr(each, column)) for each in records)
-    encoded = records.table.column(column).dictionary_encode().unify_dictionaries()
-    if not encoded.num_chunks or not len(records):
+    texts = records.table.column(column)
+    if not len(records):
         return Coded(values=(), codes=np.zeros(0, np.int32))
-    codes = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    values = pc.unique(texts)
+    # unifying the dictionaries of all chunks would hash each text once a chunk
+    codes = pc.index_in(texts, value_set=values).to_numpy().astype(np.int32, copy=False)
     if records.rows is not None:
         codes = codes[records.rows]
     used, first = np.unique(codes, return_index=True)
     used = used[np.argsort(first)]
     place = np.zeros(int(codes.max()) + 1, np.int32)
     place[used] = np.arange(len(used), dtype=np.int32)
-    values = encoded.chunk(0).dictionary.take(pa.array(used))
-    return Coded(values=tuple(values.to_pylist()), codes=place[codes])
+    return Coded(values=tuple(values.take(pa.array(used)).to_pylist()), codes=place[codes])
 
 
 def lengths(records: Sequence[Any], column: str) -> NDArray[np.int32]:
