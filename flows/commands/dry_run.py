@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
 
-from flows.config import RunConfig
+from flows.config import Learning, RunConfig
 from flows.dry_run.places import (
     free_bytes,
     is_writable,
@@ -32,6 +33,7 @@ from flows.dry_run.trainings import (
 from flows.file_sources import with_local_files
 from flows.progress import clock
 from oscar_core.config import NUM_BOX_NUMBERS, OscarConfig
+from oscar_core.errors import OscarCoreError
 from storage.errors import StorageError
 from storage.images import list_images
 from storage.records import ImageSource
@@ -66,13 +68,17 @@ def dry_run(config: RunConfig, out: Path) -> Findings:
     if config.translate_texts is not None:
         spoken = config.translate_texts.direction
         texts, corpus = (each.translated(spoken.source, spoken.target) for each in (texts, corpus))
-    for training in trainings(config, texts, corpus, _encoder(config, texts)):
+    encoder = _encoder(config, texts)
+    if config.pretrain is not None:
+        encoder = _sizes_of(config.pretrain, encoder, found)
+    for each in trainings(config, texts, corpus, encoder):
+        training = replace(each, encoder=_sizes_of(each.learning, encoder, found))
         if is_data_there:  # else they follow from what is missing
             found += problems(training, config)
             told += notes(training)
-        for each in _measured(training, config):
-            numbers.append(each)
-            found += [fits(each, available, _processes_here(config))]
+        for estimate in _measured(training, config):
+            numbers.append(estimate)
+            found += [fits(estimate, available, _processes_here(config))]
     found += _room(numbers, out)
     return Findings(
         problems=tuple(dict.fromkeys(filter(None, found))),
@@ -285,6 +291,27 @@ def _encoder(config: RunConfig, texts: Texts) -> OscarConfig:
         with open(config.vocabulary, "rb") as lines:
             words = sum(1 for _ in lines)
     return config.encoder.for_input(vocabulary_size=words, region_feature_dim=width)
+
+
+def _sizes_of(learning: Learning, encoder: OscarConfig, found: list[str]) -> OscarConfig:
+    """Those of the model that a training goes on from, if it is here; else the given ones."""
+    if not isinstance(learning.start, Path) or not learning.start.is_dir():
+        return encoder
+    from oscar_core.model_folder import read_model
+
+    try:
+        before = read_model(learning.start)
+    except OscarCoreError as error:
+        found.append(str(error))
+        return encoder
+    if not before.has_seen_regions:
+        return replace(before.encoder, region_feature_dim=encoder.region_feature_dim)
+    if before.encoder.region_feature_dim != encoder.region_feature_dim:
+        found.append(
+            f"{learning.start}: reads regions of width {before.encoder.region_feature_dim}, the "
+            f"run's have {encoder.region_feature_dim}; was it trained with another detector?"
+        )
+    return before.encoder
 
 
 def _room(estimates: Sequence[Estimate], out: Path) -> Iterator[str]:

@@ -141,6 +141,13 @@ def test_translated_texts_are_said_in_both_languages() -> None:
     }
 
 
+def test_a_start_that_is_no_model_is_a_problem(small: SmallRun, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    config = replace(small.config(), encoder=TINY, pretrain=replace(learning(), start=tmp_path))
+    (problem,) = dry_run(config, small.out).problems
+    assert "neither model.safetensors nor pytorch_model.bin" in problem
+
+
 def photo_ids(small: SmallRun) -> list[str]:
     return [path.stem for path in small.photos.iterdir()]
 
