@@ -199,17 +199,9 @@ def fetch(
     ],
 ) -> None:
     """Fetch a file or a repository into the cache, and tell where it lies."""
-    typer.echo(_fetched(source))
+    from flows.file_sources import of_option
 
-
-def _fetched(source: str | None) -> Path | None:
-    """The local path of what an option names."""
-    from flows.file_sources import told_to
-    from storage.sources import RemoteSource, is_remote
-
-    if source is None or not is_remote(source):
-        return None if source is None else Path(source)
-    return told_to(sys.stderr)(RemoteSource(source))
+    typer.echo(of_option(source, sys.stderr))
 
 
 @app.command()
@@ -253,8 +245,9 @@ def translate(
     import json
 
     from flows.commands.translate import translate
+    from flows.file_sources import of_option
 
-    words = _fetched(dictionary)
+    words = of_option(dictionary, sys.stderr)
     translated = translate(sources or [], kind=kind, dictionary=words, policy=policy)
     if as_json:
         typer.echo(json.dumps(translated.as_json(), ensure_ascii=False, indent=1))
@@ -280,10 +273,11 @@ def detect(
     from rich.console import Console
 
     from flows.commands.detect import check_picture_name, see_photo
+    from flows.file_sources import of_option
 
     if save is not None:
         check_picture_name(save)
-    seen = see_photo(photo, run=run, weights=_fetched(weights))
+    seen = see_photo(photo, run=run, weights=of_option(weights, sys.stderr))
     Console(soft_wrap=True).print(seen.table())
     if save is not None:
         seen.save(save, threshold=threshold)

@@ -185,25 +185,24 @@ def convert(
         bool, typer.Option("--widen-contrast", help="Make a two-way head a three-way one.")
     ] = False,
     vocabulary: Annotated[
-        Path | None, typer.Option("--vocabulary", help="Instead of the folder's vocab.txt.")
+        str | None, typer.Option("--vocabulary", help="Instead of the folder's vocab.txt.")
     ] = None,
     answers: Annotated[
-        Path | None, typer.Option("--answers", help="JSON list, in the order of the outputs.")
+        str | None, typer.Option("--answers", help="JSON list, in the order of the outputs.")
     ] = None,
     cased: Annotated[bool, typer.Option("--cased", help="Do not lower-case Latin text.")] = False,
 ) -> None:
     """Turn a published model into ours, or ours into the published layout."""
     from flows.commands.convert import Wishes, convert
-    from flows.file_sources import told_to
-    from storage.sources import RemoteSource, is_remote
+    from flows.file_sources import of_option
 
-    folder = told_to(sys.stderr)(RemoteSource(source)) if is_remote(source) else Path(source)
+    folder = of_option(source, sys.stderr) or Path(source)
     wishes = Wishes(
         task=task,
         starts_anew=start_anew or (),
         widens_contrast=widen_contrast,
-        vocabulary=vocabulary,
-        answers=answers,
+        vocabulary=of_option(vocabulary, sys.stderr),
+        answers=of_option(answers, sys.stderr),
         lower_case=not cased,
     )
     typer.echo("\n".join(convert(folder, out, to=to, wishes=wishes)))

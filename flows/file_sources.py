@@ -85,6 +85,21 @@ def told_to(stream: IO[str]) -> Find:
     return find
 
 
+def of_option(source: str | None, stream: IO[str]) -> Path | None:
+    """The local path of what an option of the command line names.
+
+    Args:
+        source: as in a configuration; None where the option was not given.
+        stream: where a download is told.
+
+    Raises:
+        SourceError: It names nothing, or cannot be had.
+    """
+    if source is None or not is_remote(source):
+        return None if source is None else Path(source)
+    return told_to(stream)(RemoteSource(source))
+
+
 def _found(value: Any, find: Callable[[RemoteSource], Path | RemoteSource]) -> Any:
     if isinstance(value, RemoteSource):
         return find(value)

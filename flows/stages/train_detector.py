@@ -11,11 +11,13 @@ from detector.config import DetectorConfig, preset
 from detector.errors import DetectorConfigError
 from detector.training.config import DetectorTraining
 from flows.child_scale import should_stop
+from flows.file_sources import FileSource
 from flows.model_card import Learned, write_model_card
 from flows.photos import read_photos
 from flows.progress import SILENT, Progress
 from flows.typed import nearest
 from storage.quarantine import QUARANTINE_NAME, write_quarantine
+from storage.sources import local_path
 
 if TYPE_CHECKING:
     from detector.training.train import StepReport
@@ -39,7 +41,7 @@ class Config:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool = False
     training: DetectorTraining = field(default_factory=DetectorTraining)
-    label_map: Path | None = None
+    label_map: FileSource | None = None
 
     def __post_init__(self) -> None:
         """Refuse a network that cannot be built while the configuration is read."""
@@ -120,9 +122,10 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
 
     everything = read_annotations(inputs.annotations).objects
     objects = [image for image in everything if image.split == "train"]
-    label_map = (
-        label_map_from(objects) if config.label_map is None else read_label_map(config.label_map)
-    )
+    if config.label_map is None:
+        label_map = label_map_from(objects)
+    else:
+        label_map = read_label_map(local_path(config.label_map))
     summary = train_detector(
         config=config.network(),
         training=config.training,
