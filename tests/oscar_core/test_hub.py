@@ -98,6 +98,7 @@ def test_what_was_saved_comes_back_by_its_own_class_and_by_auto(name: str, tmp_p
             assert torch.equal(again.state_dict()[key], value), key
         free = [p.requires_grad for p in again.parameters()]
         assert free == [p.requires_grad for p in model.parameters()]
+        assert again.get_input_embeddings().weight.requires_grad is (name != "untied, frozen")
         assert again.config.to_diff_dict() == model.config.to_diff_dict()
     assert type(AutoConfig.from_pretrained(tmp_path)) is OscarHubConfig
 
