@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import TrainingError
@@ -37,6 +38,8 @@ def begin(
     """
     _check(training, together)
     model.to(together.device)
+    if training.gradient_checkpointing:
+        cast(PreTrainedModel, model).activation_checkpointing_enable()
     learner = new_learner(model, training)
     at = Place(identity=lesson.identity)
     if together.writes:

@@ -19,6 +19,7 @@ _UNLEARNED = (
     "workers",
     "trackers",
     "sharding",
+    "gradient_checkpointing",
 )
 """How the same is learned: cut, stored, read, told or spread otherwise."""
 
@@ -59,6 +60,8 @@ class TrainingConfig:
         trackers: Where the losses are also told, besides `losses.jsonl`.
         sharding: "fsdp2": weights, gradients and moments of the encoder's layers are divided
             among the processes, for models that are too large for one.
+        gradient_checkpointing: Compute each layer twice instead of keeping what is in it: less
+            memory, a third more time.
         compat: Quirks of the original loops.
 
     Source: `oscar/run_captioning.py`, `oscar/run_oscarplus_pretrain.py`; specs/oscar.md 8, 9.2.
@@ -88,6 +91,7 @@ class TrainingConfig:
     workers: int = 0
     trackers: tuple[TrackerName, ...] = ()
     sharding: Sharding = "none"
+    gradient_checkpointing: bool = False
     compat: TrainingCompat = field(default_factory=TrainingCompat)
 
     def __post_init__(self) -> None:

@@ -25,8 +25,8 @@ class PublishedAdamW(torch.optim.Optimizer):
     `torch.optim.AdamW` adds eps to the corrected sqrt(v) and decays before the step. A parameter
     without gradient is left alone, its decay included.
 
-    Computed by torch's fused kernel (`_step_fused`), which rounds otherwise: after 5 updates at rate
-    1e-3 no weight differed by more than 3e-8 from the rule computed operation by operation
+    Computed by torch's fused kernel (`_step_fused`), which rounds otherwise: after 5 updates at
+    rate 1e-3 no weight differed by more than 3e-8 from the rule computed operation by operation
     (`is_fused=False`), in a quarter of the time on a processor.
 
     Source: `pt/optimization.py:AdamW`; specs/oscar.md 8.

@@ -1,4 +1,4 @@
-"""Several processes: the same examples, the same losses, the same weights, however many they are."""
+"""The same examples, losses and weights, however many processes train together."""
 
 from pathlib import Path
 from typing import Any
