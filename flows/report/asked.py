@@ -15,6 +15,10 @@ MAX_KINDS = 9
 """More kinds than this are counted by the kind of their answer."""
 
 
+_Known = dict[str, list[QuestionAnnotation]]
+"""Id -> a question in each language in which it is there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answered:
     """One question of the test set; given: answer by control."""
@@ -34,9 +38,16 @@ def question_kinds(
     step: FinishedStep | None, annotations: Annotations, album: Album, num: int
 ) -> tuple[QuestionKind, ...]:
     """All kinds, most frequent first; () where nothing was predicted."""
-    known = {question.question_id: question for question in annotations.questions}
+    known: _Known = {}
+    for question in annotations.questions:
+        known.setdefault(question.question_id, []).append(question)
     answered = _read(step, known) if step is not None else []
-    train = [each for each in annotations.questions if each.split == "train" and each.answers]
+    spoken = {_asked(known, each.question_id, each.question).language for each in answered}
+    train = [
+        each
+        for each in annotations.questions
+        if each.split == "train" and each.answers and each.language in spoken
+    ]
     by_answer = len({each.kind for each in answered}) > MAX_KINDS
     if by_answer:
         answered = [_by_answer_type(each, known) for each in answered]
@@ -57,7 +68,7 @@ def question_kinds(
     )
 
 
-def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_Answered]:
+def _read(step: FinishedStep, known: _Known) -> list[_Answered]:
     folder = step.folder / "predictions"
     controls: dict[Role, dict[str, str]] = {
         role: {
@@ -69,7 +80,10 @@ def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_
     found = []
     for row in read_rows(folder / "right.jsonl"):
         key = str(row.get("question_id"))
-        if key not in known or not known[key].answers:
+        if key not in known:
+            continue
+        asked = _asked(known, key, str(row.get("question", "")))
+        if not asked.answers:
             continue
         given: dict[Role, str] = {"right": str(row.get("answer", ""))}
         given |= {role: table[key] for role, table in controls.items() if key in table}
@@ -79,20 +93,26 @@ def _read(step: FinishedStep, known: Mapping[str, QuestionAnnotation]) -> list[_
                 image_id=str(row.get("image_id", "")),
                 question=str(row.get("question", "")),
                 kind=str(row.get("question_type", "")),
-                answers=people_of(known[key].answers),
+                answers=people_of(asked.answers),
                 given=given,
             )
         )
     return found
 
 
-def _by_answer_type(answered: _Answered, known: Mapping[str, QuestionAnnotation]) -> _Answered:
-    question = known.get(answered.question_id)
+def _asked(known: _Known, question_id: str, text: str) -> QuestionAnnotation:
+    """The question of that id, in the language in which it was asked."""
+    questions = known[question_id]
+    return next((each for each in questions if each.question == text), questions[-1])
+
+
+def _by_answer_type(answered: _Answered, known: _Known) -> _Answered:
+    question = _asked(known, answered.question_id, answered.question)
     return _Answered(
         question_id=answered.question_id,
         image_id=answered.image_id,
         question=answered.question,
-        kind=question.answer_type if question is not None else "",
+        kind=question.answer_type,
         answers=answered.answers,
         given=answered.given,
     )

@@ -318,6 +318,23 @@ def test_answers_are_judged_by_what_each_person_said(tmp_path: Path) -> None:
     assert [each.accuracy for each in kind.examples] == pytest.approx([0.6, 1.0])
 
 
+def test_a_question_is_judged_in_the_language_in_which_it_was_asked(tmp_path: Path) -> None:
+    asked = _question("q0", "test", "red")
+    trained = _question("t0", "train", "blue")
+    chinese = [
+        replace(each, question="什么颜色", answers=("红色",) * 10, language="other")
+        for each in (asked, trained)
+    ]
+    row = {"question_id": "q0", "question": asked.question, "answer": "red"}
+    (tmp_path / "predictions").mkdir()
+    write_rows(tmp_path / "predictions" / "right.jsonl", [row | {"question_type": "colour"}])
+    step = FinishedStep("vqa_predict", tmp_path)
+    known = Annotations(questions=(asked, trained, *chinese))
+    (kind,) = question_kinds(step, known, Album([]), 5)
+    assert kind.accuracy == 1.0
+    assert kind.bars[1].label == "always blue"
+
+
 def test_both_objectives_of_pretraining_are_named(tmp_path: Path) -> None:
     row = {"step": 1, "total": 3.0, "words": 2.0, "contrast": 1.0, "contrast_accuracy": 0.5}
     write_rows(tmp_path / "losses.jsonl", [row])
