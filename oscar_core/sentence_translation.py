@@ -89,16 +89,17 @@ class SentenceTranslator:
             [self._before + each for each in sentences], return_tensors="pt", padding=True
         )
         ids: Tensor = encoded["input_ids"].to(self._model.device)
+        longest = min(self._decoding.max_new_tokens, 2 * ids.shape[1] + _SPARE_TOKENS)
         made: Tensor = self._model.generate(
             input_ids=ids,
             attention_mask=encoded["attention_mask"].to(self._model.device),
             num_beams=self._decoding.num_beams,
             do_sample=False,
-            max_new_tokens=min(self._decoding.max_new_tokens, 2 * ids.shape[1] + _SPARE_TOKENS),
+            max_new_tokens=longest,
             **self._forced,
         )
         texts = self._tokenizer.batch_decode(made, skip_special_tokens=True)
-        ends = self._ends(made)
+        ends = self._ends(made, longest)
         return [
             self._rendering(sentence, text, has_ended=ended)
             for sentence, text, ended in zip(sentences, texts, ends, strict=True)
@@ -111,13 +112,16 @@ class SentenceTranslator:
         problem = problem_of(sentence, said, language=target, has_ended=has_ended)
         return Rendering(text=said, problem=problem)
 
-    def _ends(self, made: Tensor) -> list[bool]:
-        """Whether each row holds the token of its end, behind the first one, which starts it."""
+    def _ends(self, made: Tensor, longest: int) -> list[bool]:
+        """Whether each row came to its end by itself.
+
+        The first token starts it; some models are made to end with the last one that is allowed.
+        """
         ends = self._model.generation_config.eos_token_id
         if ends is None:
             ends = self._tokenizer.eos_token_id
         known = torch.tensor([ends] if isinstance(ends, int) else list(ends), device=made.device)
-        has_ended: list[bool] = torch.isin(made[:, 1:], known).any(dim=1).tolist()
+        has_ended: list[bool] = torch.isin(made[:, 1:longest], known).any(dim=1).tolist()
         return has_ended
 
     @property

@@ -72,6 +72,13 @@ def test_a_sentence_longer_than_the_model_reads_is_said_to_be(tmp_path: Path) ->
     assert short.problem != "source-too-long"
 
 
+def test_what_is_made_to_end_has_not_ended(tmp_path: Path) -> None:
+    translator = SentenceTranslator(write_marian(tmp_path / "m"), Direction(), FAST)
+    assert translator._model.generation_config.forced_eos_token_id is not None
+    made = translator.translate(["a dog runs", "what color a car", "a man"])
+    assert {each.problem for each in made} <= {"unfinished", "empty"}
+
+
 def test_the_identity_follows_the_weights_the_languages_and_the_search(tmp_path: Path) -> None:
     one, two = (write_marian(tmp_path / str(seed), seed=seed) for seed in (0, 1))
     (two / "README.md").write_text("about it")
