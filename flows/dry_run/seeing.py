@@ -87,10 +87,13 @@ def estimates(
     if config.train_detector is not None and config.detector_weights is None:
         training = config.train_detector.training
         photos = training.num_steps * training.images_per_step
+        looks = LEARNING_FACTOR * photos
+        if training.cache_trunk:  # every photo and its mirror image once, then the heads
+            looks = min(looks, 2 * num_photos + photos)
         yield Estimate(
             step="train_detector",
             amount=f"{training.num_steps:,} steps of {training.images_per_step}",
-            seconds=photos * found.seconds * LEARNING_FACTOR / speed_up(config),
+            seconds=looks * found.seconds / speed_up(config),
             memory_bytes=int(4 * weights + _TRAINING_BYTES),
             disk_bytes=4 * weights,
             how=f"{LEARNING_FACTOR} looks at each photo of a step, at most; {how}",
