@@ -33,7 +33,7 @@ from storage.artifacts import read_done
 PRETRAINED, NEW, LONGER = "pretrained", "new", "longer"
 ARMS = (PRETRAINED, NEW, LONGER)
 CONFIGS = {"demo": Path("demo.yaml"), "real": Path("real_photos.yaml")}
-METRICS = {"captioning": ("cider",), "retrieval": ("t2i.r1", "i2t.r1")}
+METRICS = {"captioning": ("cider",), "retrieval": ("t2i.r1", "i2t.r1", "t2i.r5", "i2t.r5")}
 PRETRAIN = "pretrain"
 _VERBS = ("train", "predict", "score")
 
