@@ -108,8 +108,10 @@ def train(
             at = _enter_phase(lesson, training, model, together, at)
             phase = lesson.phases[at.phase].name
             rate = _set_rate(learner, training, at.step, len(lesson.examples))
-            _seed(training, together, at.step, resumed_at)
+            seed_update(training, together, at.step, resumed_at)
             parts = feed.parts(at)
+            if training.sharding != "none":
+                _check_alike(together, parts)
             number = calls + 1 if training.compat.counts_calls else at.step + 1
             calls += len(parts)
             own = _learn(lesson, training, together, learner, parts, number)
@@ -123,7 +125,7 @@ def train(
                     step=at.step + 1, phase=phase, losses=values, parts=parts, own=own
                 )
                 raise _cannot_learn(lesson, together, losses.parent, incident)
-            _update(training, learner, is_finite=math.isfinite(norm))
+            update_weights(training, learner, is_finite=math.isfinite(norm))
             at = replace(at, step=at.step + 1)
             is_stopped = at.step < num_steps and any(each["stops"] for each in told)
             if together.writes:
@@ -216,7 +218,7 @@ def _set_rate(learner: Learner, training: TrainingConfig, step: int, num_example
     return rate
 
 
-def _seed(training: TrainingConfig, together: Together, step: int, resumed_at: int) -> None:
+def seed_update(training: TrainingConfig, together: Together, step: int, resumed_at: int) -> None:
     """Dropout of an update, by its number and by process."""
     compat = training.compat
     seed_dropout(
@@ -265,6 +267,16 @@ def _learn(
     return own
 
 
+def _check_alike(together: Together, parts: Sequence[Part]) -> None:
+    """Sharded weights are gathered by all at once, part by part; else they would wait for ever."""
+    nums = {each["parts"] for each in together.exchange({"parts": len(parts)})}
+    if len(nums) > 1:
+        raise TrainingError(
+            f"sharding fsdp2: a batch falls into {min(nums)} to {max(nums)} parts by process; "
+            "choose a batch_size that is a multiple of processes times accumulation"
+        )
+
+
 def _summed(own: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
     """This process's losses: name -> (weighted sum, sum of weights)."""
     names = dict.fromkeys(name for each in own for name in each)
@@ -282,7 +294,7 @@ def _gradient_norm(training: TrainingConfig, together: Together, learner: Learne
     return together.scale_gradients(learner.model.parameters(), limit, learner.scale.value)
 
 
-def _update(training: TrainingConfig, learner: Learner, *, is_finite: bool) -> None:
+def update_weights(training: TrainingConfig, learner: Learner, *, is_finite: bool) -> None:
     """Move the weights, unless fp16 gradients overflowed."""
     if is_finite:
         learner.optimiser.step()

@@ -18,7 +18,6 @@ from oscar_core.training.seeds import order_generator
 
 _CYCLE = 10_000
 """Examples after which the pattern of groups repeats; shares are kept to so many parts."""
-_KEPT_PASSES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +69,9 @@ class Order:
         self._batch_size = batch_size
         self._seed = seed
         self._repeats = repeats
-        self._pass = lru_cache(maxsize=_KEPT_PASSES)(self._shuffled)
+        # each group's pass and, at its end, one group's next
+        most = max((len(phase.groups) for phase in phases), default=0)
+        self._pass = lru_cache(maxsize=most + 1)(self._shuffled)
         self._turns = lru_cache(maxsize=2)(self._turns_of)
 
     def batch(self, phase: int, step: int) -> Drawn:
@@ -125,18 +126,20 @@ def shuffled(group: Group, draw: np.random.Generator) -> NDArray[np.int32]:
     shuffled: what is read stays within a window at any time, and disks are read from front to back
     inside each place.
     """
-    indices = np.asarray(group.indices, dtype=np.int32)
-    order = draw.permutation(np.arange(len(indices), dtype=np.int32))
+    order = np.arange(len(group.indices), dtype=np.int32)
+    draw.shuffle(order)
     if group.places is not None and group.window > 0:
         present, place_of = np.unique(group.places, return_inverse=True)
         rank = np.empty(len(present), np.int32)
         rank[draw.permutation(len(present))] = np.arange(len(present), dtype=np.int32)
         window_of = rank // group.window
         narrow = np.min_scalar_type(int(window_of.max()))  # 16 bits and fewer are sorted by radix
-        windows = window_of.astype(narrow)[place_of]
+        windows = window_of.astype(narrow)[np.asarray(place_of, np.int32)]
         order = order[np.argsort(windows[order], kind="stable")]
-    found: NDArray[np.int32] = indices[order]
-    return found
+    if isinstance(group.indices, range) and group.indices.step == 1:
+        order += group.indices.start
+        return order
+    return np.asarray(group.indices, dtype=np.int32)[order]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Precision, moving average, trackers, bad batches: what a training may be asked for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from oscar_core.compat import TrainingCompat
 from oscar_core.errors import ModelConfigError, TrainingError
+from oscar_core.heads import AnswerHead
+from oscar_core.models import PairModel
+from oscar_core.tasks.captioning.records import Config as CaptionConfig
 from oscar_core.tasks.vqa.records import Config as VqaConfig
 from oscar_core.training.averaging import Counted, factors
 from oscar_core.training.checkpoints import checkpoint_paths
 from oscar_core.training.config import TrainingConfig
-from oscar_core.training.learner import MovingAverage
-from oscar_core.training.loop import TrainSummary
+from oscar_core.training.learner import MovingAverage, new_learner
+from oscar_core.training.loop import TrainSummary, seed_update, update_weights
+from oscar_core.training.optimiser import build_optimiser
 from oscar_core.training.precision import LossScale
 from oscar_core.training.tensor_file import write_tensors
-from oscar_core.training.together import join
+from oscar_core.training.together import Together, join
 from oscar_core.training.tracking import check_trackers
 from tests.builders_library import TINY, tiny_training
 from tests.oscar_core.test_training_loop import KilledError, bytes_of, run
@@ -160,30 +166,48 @@ def test_objectives_count_by_what_they_are_a_mean_over() -> None:
 def test_q5_the_rate_of_the_next_update(
     tmp_path: Path, quirk: dict[str, bool], expected: list[float]
 ) -> None:
-    learn(tmp_path, steps=4, schedule="linear", learning_rate=1.0e-3, compat=quirked(**quirk))
+    learn(
+        tmp_path, steps=4, schedule="linear", learning_rate=1.0e-3, compat=TrainingCompat(**quirk)
+    )
     found = [row["learning_rate"] for row in rows_of(tmp_path)]
     assert found == pytest.approx([1e-3 * each for each in expected])
-
-
-def quirked(**switches: bool) -> Any:
-    from oscar_core.compat import TrainingCompat
-
-    return TrainingCompat(**switches)
 
 
 def test_q6_clips_every_part(tmp_path: Path) -> None:
     how = {"steps": 1, "accumulation": 4, "max_gradient_norm": 0.01}
     learn(tmp_path / "ours", **how)
-    learn(tmp_path / "theirs", compat=quirked(clips_every_part=True), **how)
+    learn(tmp_path / "theirs", compat=TrainingCompat(clips_every_part=True), **how)
     norms = [rows_of(tmp_path / name)[0]["gradient_norm"] for name in ("ours", "theirs")]
     assert norms[0] > 0.1
     assert norms[1] == pytest.approx(0.01, rel=0.01)  # was clipped before it was measured
 
 
+@pytest.mark.parametrize(("counts_calls", "first"), [(False, 4), (True, 2)])
+def test_q8_words_are_dropped_after_updates_or_calls(
+    tmp_path: Path, counts_calls: bool, first: int
+) -> None:
+    never = CaptionConfig(
+        max_text=30, max_text_a=20, max_masked=8, mask_probability=0.9, drop_worst_ratio=0.0
+    )
+    later = replace(never, drop_worst_ratio=0.5, drop_worst_after=3)  # after 3 updates or calls
+    training = tiny_training(
+        steps=5,
+        accumulation=2,
+        learning_rate=1e-12,
+        compat=TrainingCompat(counts_calls=counts_calls),
+    )
+    for name, settings in (("never", never), ("later", later)):
+        how = {"task": "captioning", "settings": settings, "encoder": TINY}
+        run(tmp_path / name, training=training, **how)
+    both = zip(rows_of(tmp_path / "never"), rows_of(tmp_path / "later"), strict=True)
+    changed = [one["step"] for one, other in both if one["total"] != other["total"]]
+    assert changed == list(range(first, 6))
+
+
 def test_q9_every_pass_has_the_order_of_the_first(tmp_path: Path) -> None:
     how = {"steps": 9, "batch_size": 12, "learning_rate": 1e-12}  # 36 questions
     for name, repeats in (("ours", False), ("theirs", True)):
-        learn(tmp_path / name, compat=quirked(repeats_order=repeats), **how)
+        learn(tmp_path / name, compat=TrainingCompat(repeats_order=repeats), **how)
     totals = {
         name: np.array([row["total"] for row in rows_of(tmp_path / name)]).reshape(3, 3)
         for name in ("ours", "theirs")
@@ -192,10 +216,45 @@ def test_q9_every_pass_has_the_order_of_the_first(tmp_path: Path) -> None:
     assert np.ptp(totals["ours"], axis=0).max() > 1e-3
 
 
+@pytest.mark.parametrize("is_quirk", [False, True])
+def test_q16_the_norm_inside_a_classifier(is_quirk: bool) -> None:
+    config = TINY.for_input(vocabulary_size=20, region_feature_dim=12)
+    model = PairModel(config, AnswerHead(num_labels=2, kind="mlp"))
+    norm = model.classifier[2]
+    assert isinstance(norm, nn.LayerNorm)
+    training = TrainingConfig(compat=TrainingCompat(decays_head_norm=is_quirk))
+    decayed, _ = build_optimiser(model, training).param_groups
+    vectors = [each for each in decayed["params"] if each.dim() == 1]
+    assert [each is norm.weight for each in vectors] == ([True] if is_quirk else [])
+
+
+@pytest.mark.parametrize("is_quirk", [False, True])
+def test_q25_processes_drop_alike_or_not(is_quirk: bool) -> None:
+    training = TrainingConfig(compat=TrainingCompat(shares_dropout=is_quirk))
+    together, seeds = Together(join().accelerator), set()
+    for together.number in (0, 1):
+        seed_update(training, together, 5, 0)
+        seeds.add(torch.initial_seed())
+    assert len(seeds) == (1 if is_quirk else 2)
+
+
+@pytest.mark.parametrize("is_quirk", [False, True])
+def test_q34_what_an_update_does_not_use(is_quirk: bool) -> None:
+    model = nn.Linear(1, 1)
+    training = TrainingConfig(compat=TrainingCompat(keeps_zero_gradients=is_quirk))
+    learner = new_learner(model, training)
+    model(torch.ones(1, 1)).sum().backward()
+    update_weights(training, learner, is_finite=True)
+    before = model.bias.item()
+    (model.weight * 2).sum().backward()  # the bias is not used
+    update_weights(training, learner, is_finite=True)
+    assert (model.bias.item() != before) == is_quirk
+
+
 def test_q24_a_resumed_training_sees_the_first_examples_again(tmp_path: Path) -> None:
     how = {"learning_rate": 1e-12}
     for name, replays in (("ours", False), ("theirs", True)):
-        how["compat"] = quirked(replays_when_resumed=replays)
+        how["compat"] = TrainingCompat(replays_when_resumed=replays)
         with pytest.raises(KilledError):
             learn(tmp_path / name, kill_at=5, **how)
         learn(tmp_path / name, **how)
@@ -209,7 +268,7 @@ def test_q24_a_resumed_training_sees_the_first_examples_again(tmp_path: Path) ->
 
 def test_q36_goes_on_to_the_end_of_the_pass() -> None:
     def steps(**switches: bool) -> int:
-        config = TrainingConfig(steps=7, batch_size=10, compat=quirked(**switches))
+        config = TrainingConfig(steps=7, batch_size=10, compat=TrainingCompat(**switches))
         return config.num_steps(45)  # 5 batches a pass
 
     assert (steps(), steps(overshoots_steps=True)) == (7, 10)
