@@ -68,7 +68,7 @@ def collect(
     summary = run(
         Config(calls=calls),
         Inputs(images=images, files={f"{at}.path": path for at, path in enumerate(files)}),
-        Outputs(annotations=tmp_path / "annotations"),
+        Outputs(annotations=tmp_path / "annotations", corpus=tmp_path / "corpus.json"),
     )
     return summary, read_annotations(tmp_path / "annotations")
 
@@ -161,7 +161,7 @@ def test_questions_of_two_sources_keep_apart_under_one_number(tmp_path: Path) ->
     run(
         Config(calls=tuple(calls)),
         Inputs(images=images, files=files),
-        Outputs(annotations=annotations),
+        Outputs(annotations=annotations, corpus=annotations.with_suffix(".json")),
     )
     ids = [each.question_id for each in read_annotations(annotations).questions]
     assert len(set(ids)) == 2
