@@ -77,7 +77,7 @@ class Group:
     indices: "Sequence[int] | NDArray[np.integer[Any]]"
     share: float = 1.0
     loss_weight: float | None = None
-    places: "NDArray[np.int32] | None" = None
+    places: "NDArray[np.integer[Any]] | None" = None
     window: int = 0
 
 

@@ -1,7 +1,9 @@
 """Documents of pretraining: captions with tags, questions with answers; and how they are mixed."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import overload
+from dataclasses import replace
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,32 +15,38 @@ from oscar_core.tasks.pretraining.records import Config, Corpus, Example, FirstK
 from oscar_core.views import Views
 from storage.library import Library
 
+_Number = TypeVar("_Number", bound=np.generic)
+_Chosen = NDArray[np.int32]
+"""Indices of examples, rising."""
+_Rising = range | NDArray[np.int32]
+
 
 class Examples(Sequence[Example]):
-    """One example a document, made when asked for.
+    """One example a document from `first` on, made when asked for.
 
-    numbers: of the documents; int32
+    is_extra: (examples,) bool, whether it belongs to the extra set; None without one
     """
 
     def __init__(
-        self,
-        documents: Documents,
-        views: Views,
-        numbers: NDArray[np.int32],
-        main: Corpus,
-        extra: Corpus | None,
+        self, documents: Documents, views: Views, first: int, main: Corpus, extra: Corpus | None
     ) -> None:
         self.documents = documents
-        self.numbers = numbers
+        self.first = first
         self._views = views
         self._main = main
         self._extra = extra
-        self.is_extra = np.zeros(len(documents), np.bool_)
+        self.is_extra: NDArray[np.bool_] | None = None
         if extra is not None:
-            self.is_extra[np.asarray(extra.members)] = True
+            is_extra = np.zeros(len(documents), np.bool_)
+            is_extra[np.asarray(extra.members)] = True
+            self.is_extra = is_extra[first:]
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.documents) - self.first
+
+    def of(self, column: NDArray[_Number]) -> NDArray[_Number]:
+        """A column of the documents for the examples."""
+        return column[self.first :]
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -49,13 +57,15 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | Sequence[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        number = int(self.numbers[index])
-        of_extra = self._extra is not None and self.is_extra[number]
+        place = range(len(self))[index]
+        corpus = self._main
+        if self._extra is not None and self.is_extra is not None and self.is_extra[place]:
+            corpus = self._extra
         return Example(
-            number=number,
-            document=self.documents[number],
+            number=self.first + place,
+            document=self.documents[self.first + place],
             views=self._views,
-            corpus=self._extra if of_extra and self._extra else self._main,
+            corpus=corpus,
         )
 
 
@@ -92,29 +102,35 @@ def examples(config: Config, library: Library, split: str) -> Examples:
             f"pretraining: no caption or question of split {split!r} "
             f"in {' or '.join(config.languages)}"
         )
-    everything = np.arange(len(documents), dtype=np.int32)
-    is_extra = _of_extra(config, documents)
-    main = _corpus(config, documents, everything[~is_extra], config.negatives)
+    main: _Rising = range(len(documents))
     extra = None
     if config.extra is not None:
-        extra = _corpus(config, documents, everything[is_extra], config.extra.negatives)
-    shown = everything if split == "train" else everything[documents.is_question]
+        is_extra = _is_of(config.extra.sources, documents)
+        beside, main = _rising(np.flatnonzero(is_extra)), _rising(np.flatnonzero(~is_extra))
+        extra = _corpus(config, documents, beside, config.extra.negatives)
+    own = _corpus(config, documents, main, config.negatives)
     if split == "train":
-        for corpus in filter(None, (main, extra)):
+        for corpus in filter(None, (own, extra)):
             _check_answers(config, corpus)
-    return Examples(documents, views, shown, main, extra)
+    first = 0 if split == "train" else documents.num_captions
+    return Examples(documents, views, first, own, extra)
 
 
-def _of_extra(config: Config, documents: Documents) -> NDArray[np.bool_]:
-    named = config.extra.sources if config.extra is not None else ()
-    is_named = np.array([name in named for name in documents.sources], np.bool_)
+def _is_of(sources: Sequence[str], documents: Documents) -> NDArray[np.bool_]:
+    is_named = np.array([name in sources for name in documents.sources], np.bool_)
     chosen: NDArray[np.bool_] = is_named[documents.source_numbers]
     return chosen
 
 
-def _corpus(
-    config: Config, documents: Documents, members: NDArray[np.int32], negatives: Negatives
-) -> Corpus:
+def _rising(numbers: NDArray[np.int64]) -> _Rising:
+    """Rising numbers, as a range where none is left out: that takes no memory."""
+    if len(numbers) and int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1:
+        return range(int(numbers[0]), int(numbers[-1]) + 1)
+    return numbers.astype(np.int32)
+
+
+def _corpus(config: Config, documents: Documents, members: _Rising, negatives: Negatives) -> Corpus:
+    num_told = bisect_left(members, documents.num_captions)
     words: frozenset[str] = frozenset()
     if config.label_mask is not None:
         words = documents.label_words(members)
@@ -122,7 +138,7 @@ def _corpus(
         documents=documents,
         image_numbers=documents.image_numbers,
         members=members,
-        answered=members[documents.is_question[members]],
+        answered=members[num_told:],
         negatives=negatives,
         near=near_tags(documents, members) if config.near_negatives > 0 else {},
         label_words=words,
@@ -151,12 +167,12 @@ def phases(config: Config, examples: Examples) -> tuple[Phase, ...]:
         is_aside = _last_images(examples, config.first.num_probe_images)
         opening = (_opening(config.first, examples, is_aside),)
     left = np.flatnonzero(~is_aside).astype(np.int32)
-    return (*opening, Phase(name="mixture", groups=_groups(config, examples, left)))
+    return (*opening, Phase(name="mixture", groups=tuple(_groups(config, examples, left))))
 
 
 def _last_images(examples: Examples, num: int) -> NDArray[np.bool_]:
     """Which examples show one of the images that come up last."""
-    images = examples.documents.image_numbers[examples.numbers]
+    images = examples.of(examples.documents.image_numbers)
     _, firsts = np.unique(images, return_index=True)
     aside = images[np.sort(firsts)[len(firsts) - min(num, len(firsts)) :]]
     return np.isin(images, aside)
@@ -165,7 +181,7 @@ def _last_images(examples: Examples, num: int) -> NDArray[np.bool_]:
 def _opening(first: FirstKind, examples: Examples, is_aside: NDArray[np.bool_]) -> Phase:
     documents = examples.documents
     is_kind = np.array([kind == first.question_type for kind in documents.kinds], np.bool_)
-    is_asked = is_kind[documents.kind_numbers[examples.numbers]]
+    is_asked = is_kind[examples.of(documents.kind_numbers)]
     kept = np.flatnonzero(is_asked & ~is_aside)
     if not len(kept) or len(kept) == int(is_asked.sum()):
         raise TaskError(f"pretraining: no questions of type {first.question_type!r} to begin with")
@@ -179,35 +195,31 @@ def _opening(first: FirstKind, examples: Examples, is_aside: NDArray[np.bool_]) 
     )
 
 
-def _groups(config: Config, examples: Examples, indices: NDArray[np.int32]) -> tuple[Group, ...]:
+def _groups(config: Config, examples: Examples, indices: _Chosen) -> Iterator[Group]:
     """The mixture: the main set by kinds and source weights, beside the extra set."""
-    if config.extra is None:
-        return tuple(_main_groups(config, examples, indices, 1.0))
-    is_extra = examples.is_extra[examples.numbers[indices]]
+    if config.extra is None or examples.is_extra is None:
+        yield from _main_groups(config, examples, indices, 1.0)
+        return
+    is_extra = examples.is_extra[indices]
     beside, main = indices[is_extra], indices[~is_extra]
     if not len(beside) or not len(main):
         raise TaskError("pretraining: the extra set holds no text, or all; check extra.sources")
-    return (
-        *_main_groups(config, examples, main, 1.0 - config.extra.share),
-        *_by_weight(
-            config, examples, beside, config.extra.share, loss_weight=config.extra.loss_weight
-        ),
-    )
+    yield from _main_groups(config, examples, main, 1.0 - config.extra.share)
+    for group in _by_weight(config, examples, beside, config.extra.share):
+        yield replace(group, loss_weight=config.extra.loss_weight)
 
 
 def _main_groups(
-    config: Config, examples: Examples, indices: NDArray[np.int32], share: float
+    config: Config, examples: Examples, indices: _Chosen, share: float
 ) -> Iterator[Group]:
-    documents = examples.documents
-    numbers = examples.numbers[indices]
-    is_question = documents.is_question[numbers]
-    asked, told = indices[is_question], indices[~is_question]
+    first_question = examples.documents.num_captions - examples.first
+    told, asked = np.split(indices, [int(np.searchsorted(indices, first_question))])
     if config.question_share is None or not len(asked) or not len(told):
         yield from _by_weight(config, examples, indices, share)
         return
     if config.question_share < 1:
         yield from _by_weight(config, examples, told, share * (1 - config.question_share))
-    kinds = documents.kind_numbers[examples.numbers[asked]]
+    kinds = examples.of(examples.documents.kind_numbers)[asked]
     if not config.balances_kinds:
         kinds = np.zeros_like(kinds)
     each = share * config.question_share / len(np.unique(kinds))
@@ -217,40 +229,34 @@ def _main_groups(
 
 
 def _by_weight(
-    config: Config,
-    examples: Examples,
-    indices: NDArray[np.int32],
-    share: float,
-    *,
-    loss_weight: float | None = None,
+    config: Config, examples: Examples, indices: _Chosen, share: float
 ) -> Iterator[Group]:
     """Sources of equal weight together; each text of weight 2 is drawn as often as two of 1."""
     documents = examples.documents
-    weight_of = np.array([config.sources.get(name, 1.0) for name in documents.sources])
-    weights = weight_of[documents.source_numbers[examples.numbers[indices]]]
-    total = float(weights.sum())
-    for weight in np.unique(weights):
-        chosen = indices[weights == weight]
+    weights = [config.sources.get(name, 1.0) for name in documents.sources]
+    distinct, level_of = np.unique(weights, return_inverse=True)
+    levels = level_of.astype(np.int8)[examples.of(documents.source_numbers)[indices]]
+    sizes = np.bincount(levels, minlength=len(distinct))
+    total = float((distinct * sizes).sum())
+    for level in np.flatnonzero(sizes):
+        chosen = indices[levels == level]
         yield Group(
-            indices=chosen,
-            share=share * float(weight) * len(chosen) / total,
-            loss_weight=loss_weight,
+            indices=_rising(chosen),
+            share=share * float(distinct[level] * sizes[level]) / total,
             places=_places(config, examples, chosen),
             window=config.window,
         )
 
 
-def _places(
-    config: Config, examples: Examples, indices: NDArray[np.int32]
-) -> NDArray[np.int32] | None:
+def _places(config: Config, examples: Examples, indices: _Chosen) -> NDArray[Any] | None:
     """Row group of each example; None where one window holds them all."""
     documents = examples.documents
     if documents.places is None or config.window == 0:
         return None
     if len(np.unique(documents.places)) <= config.window:
         return None
-    places: NDArray[np.int32] = documents.places[documents.image_numbers[examples.numbers[indices]]]
-    return places
+    narrow = documents.places.astype(np.min_scalar_type(int(documents.places.max())))
+    return narrow[examples.of(documents.image_numbers)[indices]]
 
 
 __all__ = ["CAPTION", "Examples", "answers", "examples", "phases", "texts"]

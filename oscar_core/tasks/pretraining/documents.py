@@ -4,7 +4,7 @@ Letters: N documents.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -15,10 +15,13 @@ from oscar_core.errors import TaskError
 from oscar_core.tasks.pretraining.records import Config, Document
 from oscar_core.views import Views
 from storage.library import Library
-from storage.selections import coded, lengths
+from storage.selections import coded, lengths, values
 
 CAPTION = "caption"
 """Kind of a document that is no question."""
+
+_OF_CAPTIONS = ("image_id", "text")
+_OF_QUESTIONS = ("image_id", "question", "answers", "question_type")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +29,28 @@ class _Stretch:
     """Documents in a row that come from one sequence of annotations.
 
     said: captions or questions
-    rows: which of them
+    rows: which of them, rising
     """
 
     said: Sequence[Any]
-    rows: NDArray[np.int32]
+    rows: range | NDArray[np.int32]
     is_question: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of(self, column: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The chosen rows of a column."""
+        return column if isinstance(self.rows, range) else np.asarray(column[self.rows])
 
 
 class Documents(Sequence[Document]):
     """Captions, then questions, in the stored order, language after language.
 
     image_numbers:  (N,) int32, equal where the image is the same
-    kind_numbers:   (N,) int32, into `kinds`
-    source_numbers: (N,) int32, into `sources`, some of which may have weight 0 and no document
-    is_question:    (N,) bool
+    kind_numbers:   (N,) int16, into `kinds`
+    source_numbers: (N,) int16, into `sources`, some of which may have weight 0 and no document
+    num_captions:   the documents before the first question
     places:         by image number, row group of the stored regions, int32; None if not known
     """
 
@@ -53,13 +63,14 @@ class Documents(Sequence[Document]):
         self._views = views
         self._has_tags = config.reads_second
         self._stretches = tuple(_stretches(config, library, split))
-        lengths = [len(each.rows) for each in self._stretches]
-        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        sizes = [len(each) for each in self._stretches]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        self.num_captions = sum(len(each) for each in self._stretches if not each.is_question)
         image_ids, self.image_numbers = self._column("image_id")
-        self.kinds, self.kind_numbers = self._column("question_type")
-        self.sources, self.source_numbers = self._column("source")
-        self.is_question = np.repeat([each.is_question for each in self._stretches], lengths)
-        self.is_question = self.is_question.astype(np.bool_)
+        self.kinds, kind_numbers = self._column("question_type")
+        self.sources, source_numbers = self._column("source")
+        self.kind_numbers = kind_numbers.astype(np.int16)
+        self.source_numbers = source_numbers.astype(np.int16)
         self.places = views.row_groups(image_ids)
         if split == "train":
             self._check_sources(config)
@@ -82,22 +93,24 @@ class Documents(Sequence[Document]):
         place = int(np.searchsorted(self._starts, number, side="right")) - 1
         stretch = self._stretches[place]
         row = int(stretch.rows[number - int(self._starts[place])])
-        return self._document(stretch.said[row], is_question=stretch.is_question)
+        made = self._question if stretch.is_question else self._caption
+        return made(stretch.said, row)
 
-    def _document(self, said: Any, *, is_question: bool) -> Document:
-        if is_question:
-            (answer, _), *_ = Counter(said.answers).most_common(1)
-            return Document(
-                image_id=said.image_id,
-                first=said.question,
-                second=answer,
-                is_question=True,
-                kind=said.question_type,
-            )
+    def _question(self, said: Sequence[Any], row: int) -> Document:
+        image_id, question, answers, kind = values(said, row, _OF_QUESTIONS)
+        answer = answers[0]
+        if len(answers) > 1:
+            (answer, _), *_ = Counter(answers).most_common(1)
         return Document(
-            image_id=said.image_id,
-            first=said.text,
-            second=self._views.tags(said.image_id) if self._has_tags else "",
+            image_id=image_id, first=question, second=answer, is_question=True, kind=kind
+        )
+
+    def _caption(self, said: Sequence[Any], row: int) -> Document:
+        image_id, text = values(said, row, _OF_CAPTIONS)
+        return Document(
+            image_id=image_id,
+            first=text,
+            second=self._views.tags(image_id) if self._has_tags else "",
             is_question=False,
             kind=CAPTION,
         )
@@ -109,16 +122,16 @@ class Documents(Sequence[Document]):
         for stretch in self._stretches:
             if name == "question_type" and not stretch.is_question:
                 number = known.setdefault(CAPTION, len(known))
-                parts.append(np.full(len(stretch.rows), number, np.int32))
+                parts.append(np.full(len(stretch), number, np.int32))
                 continue
             column = coded(stretch.said, name)
             number_of = [known.setdefault(value, len(known)) for value in column.values]
-            parts.append(np.array(number_of, np.int32)[column.codes[stretch.rows]])
+            parts.append(np.array(number_of, np.int32)[stretch.of(column.codes)])
         return tuple(known), np.concatenate(parts)
 
-    def label_words(self, members: NDArray[np.int32]) -> frozenset[str]:
+    def label_words(self, members: range | NDArray[np.int32]) -> frozenset[str]:
         """Every word of the detector that the images of some documents bear."""
-        _, firsts = np.unique(self.image_numbers[members], return_index=True)
+        _, firsts = np.unique(self.image_numbers[np.asarray(members)], return_index=True)
         shown = (self._views[self[int(members[place])].image_id] for place in firsts)
         return frozenset(word for view in shown for region in view.words for word in region)
 
@@ -148,7 +161,7 @@ def _stretches(config: Config, library: Library, split: str) -> Iterator[_Stretc
             kept = _has_weight(config, said)
             if is_question:
                 kept &= lengths(said, "answers") > 0
-            rows = np.flatnonzero(kept).astype(np.int32)
+            rows = range(len(said)) if kept.all() else np.flatnonzero(kept).astype(np.int32)
             yield _Stretch(said=said, rows=rows, is_question=is_question)
 
 
@@ -166,9 +179,10 @@ def _silenced(config: Config) -> set[str]:
     return {name for name, weight in config.sources.items() if weight == 0}
 
 
-def near_tags(documents: Documents, members: NDArray[np.int32]) -> Mapping[str, tuple[int, ...]]:
+def near_tags(documents: Documents, members: Iterable[int]) -> Mapping[str, tuple[int, ...]]:
     """Sorted tags -> the captions among `members` whose image has just these."""
     near: dict[str, list[int]] = {}
-    for number in members[~documents.is_question[members]].tolist():
-        near.setdefault(tag_key(documents[number].second), []).append(number)
+    for number in members:
+        if number < documents.num_captions:
+            near.setdefault(tag_key(documents[number].second), []).append(int(number))
     return {key: tuple(numbers) for key, numbers in near.items()}

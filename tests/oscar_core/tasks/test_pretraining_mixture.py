@@ -50,7 +50,7 @@ def drawn_sources(config: Config, num: int = 600) -> Counter[str]:
     found, phase = opened(config)
     order = Order([phase], batch_size=num, seed=0)
     documents = found.documents
-    numbers = documents.source_numbers[found.numbers[order.batch(0, 0).indices]]
+    numbers = documents.source_numbers[order.batch(0, 0).indices]
     return Counter(documents.sources[number] for number in numbers)
 
 
