@@ -46,7 +46,7 @@ def read_hub_folder(folder: Path, *, lower_case: bool = True) -> tuple[OscarPreT
         ModelConfigError: config.json is of no model of ours.
         VocabularyError: There is no vocabulary, or a damaged one.
     """
-    config = OscarHubConfig.from_pretrained(folder)
+    config = OscarHubConfig.from_pretrained(folder, local_files_only=True)
     classes = {each.__name__: each for each in MODELS.values()}
     name = next(iter(config.architectures or []), "")
     if name not in classes:

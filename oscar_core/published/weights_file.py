@@ -4,10 +4,10 @@
 plain containers alone. `training_args.bin` and other pickles beside them are never opened.
 """
 
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ _UNREADABLE = (
     IndexError,
     OverflowError,
     MemoryError,
-    pickle.UnpicklingError,
+    UnpicklingError,
     SafetensorError,
 )
 """What torch and safetensors raise for files that are cut, damaged or hostile."""

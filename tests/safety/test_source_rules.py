@@ -52,7 +52,7 @@ def _imported(
     module: str, names: list[str] | tuple[()], line: int, place: str
 ) -> Iterator[tuple[int, str]]:
     top = module.partition(".")[0]
-    if top in CODE_IN_DATA:
+    if top in CODE_IN_DATA and set(names) != {"UnpicklingError"}:  # what torch raises of a pickle
         yield line, f"imports {module}"
     if top in ARCHIVES and (top, place) not in MAY_CHECK:
         yield line, f"imports {module}"
@@ -137,6 +137,7 @@ def test_the_rules_see_what_they_forbid(line: str) -> None:
         "from urllib.parse import urlsplit",
         "subprocess.run(['ls'])",
         "model.eval()",
+        "from pickle import UnpicklingError",
     ],
 )
 def test_the_rules_leave_the_rest_alone(line: str) -> None:
