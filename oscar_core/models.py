@@ -2,7 +2,8 @@
 
 Every model is a transformers `PreTrainedModel` and answers in two ways: to a `PackedBatch`, as our
 tasks ask it, with plain logits; to keyword tensors, as transformers' `Trainer` asks it, with a
-`ModelOutput` that holds the loss if labels are given. Labels below 0 teach nothing.
+`ModelOutput` that holds the loss if labels are given. Labels below 0 teach nothing. Importing this
+module makes them known to transformers' Auto classes.
 
 Letters: B examples, T text positions, S text and region positions, R region positions,
 F region input width, H hidden width, V vocabulary size, C classes.
@@ -14,13 +15,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    AutoModelForVisualQuestionAnswering,
+)
 
 from oscar_core.answering import ChoiceModel, ClassifierModel, PairModel
 from oscar_core.compat import OUR_LOSSES, LossCompat
 from oscar_core.config import OscarConfig
-from oscar_core.encoder import Encoded
+from oscar_core.encoder import Encoded, OscarEncoder
 from oscar_core.heads import WordHead
-from oscar_core.hub_config import OscarHubConfig, hub_config
+from oscar_core.hub_config import MODEL_TYPE, OscarHubConfig, hub_config
 from oscar_core.losses import NOT_A_TARGET, CaptionLoss, caption_loss, cross_entropy
 from oscar_core.on_encoder import OnEncoder, wanted
 from oscar_core.outputs import LogitsOutput, PretrainingOutput
@@ -273,3 +283,13 @@ class CaptionModel(OnEncoder):
             drop_worst_ratio=self.config.drop_worst_ratio,
             drop_worst_after=self.config.drop_worst_after,
         )
+
+
+AutoConfig.register(MODEL_TYPE, OscarHubConfig, exist_ok=True)
+AutoModel.register(OscarHubConfig, OscarEncoder, exist_ok=True)
+AutoModelForPreTraining.register(OscarHubConfig, PretrainingModel, exist_ok=True)
+AutoModelForMaskedLM.register(OscarHubConfig, CaptionModel, exist_ok=True)
+AutoModelForSequenceClassification.register(OscarHubConfig, ClassifierModel, exist_ok=True)
+AutoModelForVisualQuestionAnswering.register(OscarHubConfig, ClassifierModel, exist_ok=True)
+# which of the two is decided by the class that was saved; without one, the first
+AutoModelForMultipleChoice.register(OscarHubConfig, (PairModel, ChoiceModel), exist_ok=True)

@@ -22,7 +22,6 @@ from transformers import (
     TrainingArguments,
 )
 
-import oscar_core.hub  # noqa: F401  # makes the models known
 from oscar_core.attention import eager_attention
 from oscar_core.config import OscarConfig
 from oscar_core.encoder import OscarEncoder, OscarPreTrained
