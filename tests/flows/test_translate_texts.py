@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flows.stages.translate_texts import Config, Inputs, Outputs, Summary, run
+from flows.text_translation import AnswerWords, distinct_by_length
 from oscar_core.errors import SentenceTranslationError
 from oscar_core.translation_settings import Decoding, Direction
 from storage.annotation_shards import read_annotations, write_annotations
@@ -160,11 +161,41 @@ def test_without_the_lexicon_the_model_says_the_answers(tmp_path: Path, taught: 
     assert list(after.questions)[2].answers[:2] == ("狗", "狗")
 
 
+def test_where_nothing_is_english_everything_passes_as_it_is(tmp_path: Path, random: Path) -> None:
+    for place, said in (("zh", SAID.captions[3:4]), ("none", ())):
+        write_annotations(tmp_path / place / "before", Annotations(captions=said))
+        summary, after, report = translate(tmp_path / place, random)
+        assert (summary.num_in, summary.num_sentences) == (0, 0)
+        assert tuple(after.captions) == said
+        assert report["glossary"]["words"] == 0
+
+
+def test_sentences_come_short_ones_first_and_once() -> None:
+    sentences = ["a dog", "dog", "a dog", "a", "\u732b", "ab"] * 40_000
+    assert distinct_by_length(sentences).to_pylist() == ["a", "\u732b", "ab", "dog", "a dog"]
+
+
 def test_a_folder_without_model_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SentenceTranslationError, match="empty: no translation model") as refused:
         translate(tmp_path, tmp_path / "empty")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "known"),
+    [
+        ("how many dogs", "2", "2"),
+        ("is it", "Yes", "是"),
+        ("is it", "no", "否"),
+        ("what fruit is it", "orange", "橙子"),
+        ("what color is it", "orange", "橙色"),
+        ("what color is it", "red and white", "红色和白色"),
+        ("where is it", "behind the curtain of the left window", None),
+    ],
+)
+def test_answers_are_said_as_tags_are(question: str, answer: str, known: str | None) -> None:
+    assert AnswerWords("").known(question, answer) == known
 
 
 def test_the_same_language_twice_is_refused() -> None:
@@ -184,6 +215,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from flows.progress import Progress
+from flows.text_translation import AnswerWords, distinct_by_length
 from flows.stages.translate_texts import Config, Inputs, Outputs, run
 from oscar_core.translation_settings import Decoding
 
