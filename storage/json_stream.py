@@ -14,6 +14,7 @@ from storage.errors import MissingFileError, StorageError
 
 _CHUNK_BYTES = 1 << 20
 _SPACE = " \t\r\n"
+_ENDS = frozenset(",]}:" + _SPACE)
 _DECODER = json.JSONDecoder()
 _BOM = "\ufeff"
 
@@ -171,8 +172,8 @@ class _Text:
                 raise self._error(
                     f"{self._path}: holds a number of thousands of digits; is it the right file?"
                 ) from None
-            if end == len(self._text) and not self._is_whole:
-                self._read()  # a number may go on
+            if not self._is_whole and self._text[end : end + 1] not in _ENDS:
+                self._read()  # a number may go on: 0 and 0. are the beginnings of 0.5
                 continue
             self._at = end
             return value

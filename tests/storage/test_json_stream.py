@@ -53,6 +53,13 @@ def test_elements_are_those_of_the_whole_file(
     assert list(elements_of(written(folder, json.dumps(whole)), "rows", AnnotationError)) == value
 
 
+@pytest.mark.parametrize("number", [0.5, -1.25e-07, 1e300, 10, -3])
+def test_a_number_that_a_chunk_cuts_stays_whole(tmp_path: Path, number: float) -> None:
+    for blanks in range(4):
+        path = written(tmp_path, f'{{{" " * blanks}"a": {number}}}')
+        assert list(members_of(path, AnnotationError)) == [("a", number)]
+
+
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert list(members_of(written(tmp_path, '\ufeff{"a": 12}'), AnnotationError)) == [("a", 12)]
 
