@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from oscar_core.dice import PythonDice
+from oscar_core.published.original_order import in_order, original_batches, shared_shuffled
 from oscar_core.tasks.pretraining.sample import make_sample
 from tests.locations import oracle_dir, oracle_files
 from tests.oracle.recorded_draws import Recorded, fields_of
@@ -76,3 +77,39 @@ def test_the_recorded_seed_alone_gives_the_same_samples(case: Mapping[str, Any])
         example = from_draws.example(item["index"])
         seeded = make_sample(from_draws.config, from_draws.tokenizer, example, dice)
         assert seeded == from_draws.sample(item["index"], item["draws"])
+
+
+def sampler_cases() -> list[Any]:
+    files = oracle_files("oscar", "data_misc.json")
+    if not files:
+        skip = pytest.mark.skip(reason="no recorded outputs; set OSCAR_ORACLE_DIR to their folder")
+        return [pytest.param(None, marks=skip)]
+    told = json.loads(files[0].read_text(encoding="utf-8"))["batch_samplers"]
+    assert told, f"{files[0]} lists no batch samplers"
+    return [pytest.param(case, id=f"{case['kind']}-{n}") for n, case in enumerate(told)]
+
+
+@pytest.mark.parametrize("case", sampler_cases())
+def test_batches_are_those_recorded(case: Mapping[str, Any]) -> None:
+    begun: list[int] = []
+    kinds = {
+        "sequential": lambda: in_order(case["n"]),
+        "distributed_shuffled": lambda: shared_shuffled(
+            case["n"], world=case["world"], rank=case["rank"]
+        ),
+    }
+    pass_of = kinds[case["kind"]]()
+
+    def counted(begun_at: int) -> list[int]:
+        begun.append(begun_at)
+        return pass_of(begun_at)
+
+    batches = original_batches(
+        counted,
+        batch_size=case["batch"],
+        num_iterations=case["num_iters"],
+        first=case["start_iter"],
+    )
+    assert list(batches) == case["batches"]
+    assert case["len"] == case["num_iters"]
+    assert begun == case.get("set_epoch_calls", begun)

@@ -237,6 +237,19 @@ def test_q17_with_two_classes(wrong_first: float, is_spared: bool) -> None:
     assert masked_parts(sample) == (True, not is_spared)
 
 
+def test_q17_a_wrong_text_of_the_same_image_is_masked() -> None:
+    """The flag of another image is 0, and with it what the original looks at."""
+    config = config_of(
+        SampleCompat(spares_wrong_second_alone=True, keeps_same_image=True, keeps_equal_texts=True),
+        learns_mismatched=False,
+        mask_probability=1.0,
+    )
+    own, _ = examples_of(caption("1", "a", "b"), caption("1", "c", "b"))
+    sample = make_sample(config, TOKENIZER, own, Scripted(SECOND, *[1] * 10, 0.0, 0.0))
+    assert (sample.label, sample.is_foreign) == (WRONG_SECOND, False)
+    assert masked_parts(sample) == (True, True)
+
+
 @pytest.mark.parametrize("takes", [False, True])
 def test_q18_an_answer_of_the_same_image(takes: bool) -> None:
     own, *_ = examples_of(
