@@ -97,7 +97,7 @@ def findings_table(findings: Findings) -> Table:
         ("memory", "right"),
         ("disk", "right"),
     ):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # of two literals
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # of two literals
     for each in findings.estimates:
         table.add_row(
             each.step,

@@ -122,13 +122,14 @@ def estimates(training: Training, found: "Probe", config: RunConfig) -> Iterator
     faster = speed_up(config, processes)
     seconds = (rows * found.row_seconds + processes * found.update_seconds) / faster
     is_known = training.num_examples > 0 or chosen.steps is not None
+    num_updates = f"{training.num_updates:,}" if is_known else "?"
     weights = found.num_parameters * WEIGHT_BYTES
     copies = 1 + (chosen.ema > 0)
     stored = weights * (copies + MOMENTS)
     how = "rows of full length"
     yield Estimate(
         step=training.step if training.task == PRETRAINING else f"{training.task}_train",
-        amount=f"{training.num_updates:,} updates of {rows:,} rows",
+        amount=f"{num_updates} updates of {rows:,} rows",
         seconds=training.num_updates * seconds if is_known else None,
         memory_bytes=PROCESS_BYTES + weights + stored + at_once * found.row_bytes,
         disk_bytes=weights + stored * (chosen.keep_last + 1),
