@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +18,18 @@ from oscar_core.training.lesson import Lesson
 from oscar_core.training.loader import Part, StepParts, batches
 from oscar_core.training.order import Order
 from oscar_core.views import ViewSettings
+from storage.annotation_shards import write_annotations
+from storage.library import Library, open_library
+from storage.tag_shards import write_tags
 from tests.builders_library import make_library, tiny_training
+from tests.builders_storage import write_regions
 
 TASK = load_task("pretraining")
 CONFIG = Config(view=ViewSettings(max_regions=4), question_share=0.5)
 
 
-def lesson_of(config: Config = CONFIG) -> Lesson:
-    library = make_library()
+def lesson_of(config: Config = CONFIG, library: Library | None = None) -> Lesson:
+    library = library or make_library()
     examples = TASK.examples(config, library, "train")
     return Lesson(
         task=TASK,
@@ -85,6 +90,20 @@ def test_workers_change_nothing_and_end() -> None:
     alone = steps(5, first=3, accumulation=2)
     assert_alike(steps(5, first=3, accumulation=2, workers=2), alone)
     assert not multiprocessing.active_children()
+
+
+def test_workers_read_stored_regions_and_texts(tmp_path: Path) -> None:
+    library = make_library(num_train=40)
+    regions = list(library.regions.values())
+    write_regions(tmp_path / "regions", regions, rows_per_shard=24, feature_width=6)
+    write_tags(tmp_path / "tags", library.tags.values())
+    write_annotations(tmp_path / "annotations", library.annotations)
+    stored = open_library(*(tmp_path / name for name in ("regions", "tags", "annotations")))
+    next(iter(stored.regions.values()))  # files are open before the workers begin
+    config = replace(CONFIG, window=1)
+    lesson = lesson_of(config, stored)
+    assert lesson.phases[0].groups[0].places is not None
+    assert_alike(steps(6, lesson=lesson, workers=2), steps(6, lesson=lesson))
 
 
 def test_a_resumed_stream_goes_on_where_it_was() -> None:
