@@ -17,7 +17,9 @@ from oscar_core.views import ViewSettings
 from tests.builders_library import TINY, make_library, tiny_training
 
 SETTINGS: dict[str, object] = {
-    "captioning": CaptionConfig(view=ViewSettings(max_regions=4)),
+    "captioning": CaptionConfig(
+        view=ViewSettings(max_regions=4), max_text=30, max_text_a=20, mask_probability=0.5
+    ),
     "pretraining": PretrainingConfig(view=ViewSettings(max_regions=4), region_weight=1.0),
     "vqa": VqaConfig(loss="cross_entropy", min_questions=1),
 }

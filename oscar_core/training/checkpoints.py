@@ -21,7 +21,7 @@ from torch import Tensor
 from oscar_core.errors import TrainingError
 from oscar_core.training.learner import Learner, gathered
 from oscar_core.training.tensor_file import write_tensors
-from storage.artifacts import atomic_path
+from storage.artifacts import atomic_path, remove_partials
 
 NUM_KEPT = 2
 
@@ -126,7 +126,7 @@ def save_checkpoint(folder: Path, learner: Learner, at: Place, keep_last: int = 
 def load_checkpoint(folder: Path, learner: Learner, identity: str) -> Place:
     """Continue from the newest whole checkpoint; the beginning if there is none.
 
-    A damaged one is told in the log and passed over.
+    A damaged one is told in the log and passed over; what a kill left half written goes.
 
     Args:
         folder: Of the checkpoints.
@@ -139,6 +139,7 @@ def load_checkpoint(folder: Path, learner: Learner, identity: str) -> Place:
     Raises:
         TrainingError: The newest one is of another training, or cannot be read at all.
     """
+    remove_partials(folder)
     for path in reversed(checkpoint_paths(folder)):
         try:
             snapshot = _read(path)
@@ -165,6 +166,7 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 
 def remove_checkpoints(folder: Path) -> None:
     """Delete all checkpoints of a finished training, and their folder where nothing else is in."""
+    remove_partials(folder)
     for path in checkpoint_paths(folder):
         path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):

@@ -85,6 +85,14 @@ def test_one_checkpoint_is_in_flight_at_most(tmp_path: Path) -> None:
     assert [path.stem[-1] for path in checkpoint_paths(tmp_path)] == ["7", "8"]
 
 
+def test_what_a_kill_left_half_written_goes_when_the_training_goes_on(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, learner(), Place(identity="x", step=1))
+    left = tmp_path / ".checkpoint-0000002.safetensors.7-7.partial"
+    left.write_bytes(b"half")
+    assert load_checkpoint(tmp_path, learner(), "x").step == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("keep_last", [1, 3])
 def test_the_last_ones_stay(tmp_path: Path, keep_last: int) -> None:
     for step in range(1, 6):

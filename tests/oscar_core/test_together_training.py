@@ -49,6 +49,14 @@ def test_parts_learn_the_same(alone: Path, tmp_path: Path) -> None:
     assert_alike(alone, tmp_path)
 
 
+@pytest.mark.slow
+def test_captions_are_learned_alike_by_two(tmp_path: Path) -> None:
+    how = AVERAGED | {"task": "captioning"}
+    train(tmp_path / "one", 1, **how)
+    train(tmp_path / "two", 2, **how)
+    assert_alike(tmp_path / "one", tmp_path / "two")
+
+
 @pytest.mark.parametrize("sharding", ["none", "fsdp2"])
 def test_killed_with_two_processes_it_goes_on_with_one(
     alone: Path, tmp_path: Path, sharding: str

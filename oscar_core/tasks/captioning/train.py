@@ -18,4 +18,10 @@ def losses(config: Config, model: CaptionModel, batch: Batch, number: int) -> Lo
     )
     total = caption_loss(logits, targets, settings, number=number)
     right = (logits.detach().argmax(dim=1) == targets).float().mean()
-    return Losses(total=total, parts={"accuracy": right})
+    return Losses(total=total, parts={"accuracy": right}, terms={"words": total})
+
+
+def num_targets(config: Config, batch: Batch) -> dict[str, int]:
+    """Masked words, over which both the loss and the curve are means."""
+    num = int(batch.captions.masked.sum())
+    return {"words": num, "accuracy": num}
