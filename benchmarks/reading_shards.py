@@ -34,7 +34,7 @@ def measure() -> list[Figure]:
     """Seconds for all images once, each way, and bytes on disk."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write(folder)
+        write_both(folder)
         wide = RegionReader(folder / "float32")
         narrow = RegionReader(folder / "float16")
         table = Base64Table(folder / "features.tsv")
@@ -96,7 +96,7 @@ class Base64Table:
         return json.loads(objects), numbers.reshape(int(num), -1).copy()
 
 
-def _write(folder: Path) -> None:
+def write_both(folder: Path) -> None:
     """The same regions as a table, and as shards of both widths."""
     wide = RegionSettings(detector="d", feature_width=FEATURE_WIDTH, dtype="float32")
     narrow = replace(wide, dtype="float16")
