@@ -86,6 +86,7 @@ def batches(
         num_workers=workers,
         prefetch_factor=_AHEAD,
         collate_fn=_as_it_is,
+        multiprocessing_context="fork",  # examples and tables are shared, not copied
     )
     found = iter(ahead)
     try:

@@ -15,11 +15,11 @@ HOW = {
     "steps": STEPS,
     "checkpoint_every": 7,
     "ema": 0.99,
-    "workers": 0,
 }
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_ten_random_moments_it_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"moments drawn with seed {seed}")  # shown when it fails

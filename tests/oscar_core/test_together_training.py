@@ -82,3 +82,9 @@ def test_sharded_and_killed_it_ends_as_unbroken(tmp_path: Path) -> None:
         assert (tmp_path / "broken" / name).read_bytes() == (
             tmp_path / "unbroken" / name
         ).read_bytes()
+
+
+def test_workers_change_nothing(alone: Path, tmp_path: Path) -> None:
+    train(tmp_path, 1, workers=2, **AVERAGED)
+    for name in ("model/model.safetensors", "losses.jsonl"):
+        assert (tmp_path / name).read_bytes() == (alone / name).read_bytes()
