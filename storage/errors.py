@@ -14,7 +14,7 @@ class MissingFileError(StorageError):
 
 
 class SourceError(StorageError):
-    """A file that lies elsewhere cannot be had: no answer, no such file, other bytes than wanted."""
+    """A file that lies elsewhere cannot be had: no answer, no such file, or other bytes."""
 
 
 class AnnotationError(StorageError):
