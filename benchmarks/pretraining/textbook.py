@@ -43,6 +43,7 @@ class Textbook(nn.Module):
             intermediate_size=config.intermediate_size,
             hidden_dropout_prob=config.hidden_dropout,
             attention_probs_dropout_prob=config.attention_dropout,
+            max_position_embeddings=config.max_positions,
             layer_norm_eps=config.layer_norm_eps,
             attn_implementation="eager",
         )
