@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from oscar_core.tasks.pretraining.records import (
 )
 
 _TRIES = 10
+_LONGEST_WALK, _MOST_TEXTS = 1_000, 50
+"""Documents and, of other images, texts that are looked at where ten draws found nothing."""
 _Pool = Sequence[int] | NDArray[np.int32]
 
 
@@ -117,17 +120,17 @@ class _Search:
         if self._compat.keeps_same_image:
             text = text_of(self._corpus.documents[number])
             return _Found(text, self._is_other_image(number)) if is_wrong(text) else None
-        return self._look_among_others(pool, text_of, is_wrong)
+        return self._walk(pool, text_of, is_wrong)
 
-    def _look_among_others(
+    def _walk(
         self, pool: _Pool, text_of: Callable[[Document], str], is_wrong: Callable[[str], bool]
     ) -> _Found | None:
-        """The same where most documents are of this image or say the same; slow and rare."""
-        numbers = np.asarray(pool)
-        images = self._corpus.image_numbers
-        others = numbers[images[numbers] != images[self._number]]
-        for _ in range(min(_TRIES, len(others))):
-            text = text_of(self._corpus.documents[int(others[self._dice.below(len(others))])])
+        """The same where most documents are of this image or say the same: one after another."""
+        start = self._dice.below(len(pool))
+        steps = range(start, start + min(len(pool), _LONGEST_WALK))
+        others = filter(self._is_other_image, (int(pool[step % len(pool)]) for step in steps))
+        for number in islice(others, _MOST_TEXTS):
+            text = text_of(self._corpus.documents[number])
             if is_wrong(text):
                 return _Found(text, is_foreign=True)
         return None

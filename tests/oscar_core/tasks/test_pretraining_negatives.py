@@ -113,7 +113,7 @@ def test_wrong_answers_come_from_questions() -> None:
 @pytest.mark.parametrize("keeps", [False, True])
 def test_q10_without_another_image(keeps: bool) -> None:
     own, _ = examples_of(caption("1", "a", "b"), caption("1", "c", "b"))
-    dice = Scripted(FIRST, *[1] * 10)
+    dice = Scripted(FIRST, *[1] * 10, *([] if keeps else [1]))
     found = perhaps_wrong(config_of(SampleCompat(keeps_same_image=keeps)), own, dice)
     told = (found.document.first, found.kind, found.is_foreign)
     assert told == (("c", WRONG_FIRST, False) if keeps else ("a", MATCHED, False))
