@@ -84,7 +84,7 @@ def write_corpus(folder: Path) -> None:
     finish(place, "annotations", {}, entries)
     write_tags(folder / "tags", _tags())
     settings = RegionSettings(detector="none", feature_width=1)
-    write_regions(folder / "regions", _regions(), settings, rows_per_shard=16_384)
+    write_regions(folder / "regions", _regions(), settings)
 
 
 def _batches(kind: str, num: int) -> Iterator[pa.RecordBatch]:
