@@ -67,8 +67,9 @@ class Group:
 
     indices:     of the examples, not empty
     share:       relative to the other groups of the phase
-    loss_weight: of the mean loss of its examples in that of a batch; all groups without one are
-                 taken together and have what is left of 1
+    pool:        groups of one pool have one mean loss in common, and one weight
+    loss_weight: of the mean loss of its pool in that of a batch; pool 0 has none of its own, but
+                 what the others leave of 1
     places:      where the material of each example lies, as numbers in the order of storage (row
                  groups); None: everywhere alike
     window:      so many places are shuffled together, after the places themselves; 0: all
@@ -76,6 +77,7 @@ class Group:
 
     indices: "Sequence[int] | NDArray[np.integer[Any]]"
     share: float = 1.0
+    pool: int = 0
     loss_weight: float | None = None
     places: "NDArray[np.integer[Any]] | None" = None
     window: int = 0
@@ -98,6 +100,23 @@ class Phase:
     goal: float | None = None
     check_every: int = 20
     probe: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse pools whose weights contradict each other or leave nothing to pool 0."""
+        told = {(group.pool, group.loss_weight) for group in self.groups}
+        if any((pool == 0) != (weight is None) or pool < 0 for pool, weight in told):
+            raise TaskError(f"phase {self.name!r}: pool 0 has no loss weight, every other has one")
+        if len(dict(told)) != len(told):
+            raise TaskError(f"phase {self.name!r}: the groups of a pool have one loss weight")
+        if min(self.pool_weights().values()) <= 0.0:
+            raise TaskError(f"phase {self.name!r}: loss weights are above 0, and below 1 together")
+
+    def pool_weights(self) -> dict[int, float]:
+        """What the mean loss of each pool counts in that of a batch; they add up to 1."""
+        told = {
+            group.pool: group.loss_weight for group in self.groups if group.loss_weight is not None
+        }
+        return {0: 1.0 - sum(told.values()), **told}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

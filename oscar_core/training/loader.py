@@ -30,6 +30,7 @@ class Part:
     batch:        as the task collates it
     weight:       of its loss in that of the update; all parts of all processes add up to 1
     num_examples: in it
+    pool:         of its examples (`Group.pool`), which are all of one
     examples:     index of each in the lesson
     """
 
@@ -37,6 +38,7 @@ class Part:
     weight: float
     num_examples: int
     examples: tuple[int, ...]
+    pool: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class _Steps(Dataset[StepParts]):
             weight=float(drawn.weights.sum()),
             num_examples=len(indices),
             examples=tuple(indices),
+            pool=int(drawn.pools[0]),
         )
 
 

@@ -26,7 +26,7 @@ class Drawn:
 
     indices: (B,) int64
     epochs:  (B,) int32    how often its group was gone through before
-    pools:   (B,) int16    examples of one pool have a mean loss in common
+    pools:   (B,) int16    `Group.pool`: examples of one pool have a mean loss in common
     weights: (B,) float64  of each example's loss; those of a batch add up to 1
     """
 
@@ -88,7 +88,7 @@ class Order:
             mine = group_of == number
             epochs[mine], rests = np.divmod(places[mine], len(group.indices))
             indices[mine] = self._at(phase, number, epochs[mine], rests)
-        pools, weights = _pools(groups, group_of)
+        pools, weights = _pools(self._phases[phase], group_of)
         by_group = np.argsort(group_of, kind="stable")
         return Drawn(
             indices=indices[by_group],
@@ -174,17 +174,20 @@ def _take_turns(shares: Sequence[float]) -> _Turns:
 
 
 def _pools(
-    groups: Sequence[Group], group_of: NDArray[np.int16]
+    phase: Phase, group_of: NDArray[np.int16]
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """Which examples have a mean loss in common, and how much each counts in the total."""
-    own = [number for number, group in enumerate(groups) if group.loss_weight is not None]
-    pool_of_group = np.zeros(len(groups), np.int16)
-    pool_of_group[own] = np.arange(1, len(own) + 1)
-    told = [float(groups[number].loss_weight or 0.0) for number in own]
-    weight_of_pool = np.array([1.0 - sum(told), *told])
-    pools = pool_of_group[group_of]
-    sizes = np.bincount(pools, minlength=len(weight_of_pool))
-    weights: NDArray[np.float64] = (weight_of_pool / np.maximum(sizes, 1))[pools]
+    """Which examples have a mean loss in common, and how much each counts in the total.
+
+    A pool that has no example in the batch leaves its weight to the others.
+    """
+    pools = np.array([group.pool for group in phase.groups], np.int16)[group_of]
+    present, sizes = np.unique(pools, return_counts=True)
+    weight_of_pool = phase.pool_weights()
+    weights = np.empty(len(pools))
+    for pool, size in zip(present.tolist(), sizes.tolist(), strict=True):
+        weights[pools == pool] = weight_of_pool[pool] / size
+    if len(present) < len(weight_of_pool):
+        weights /= weights.sum()
     return pools, weights
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oscar_core.errors import TaskError
 from oscar_core.task import Group, Phase
 from oscar_core.training.order import Drawn, Order, counts_of
 
@@ -115,13 +116,39 @@ def test_a_pool_has_its_weight_however_many_examples_it_has(batch_size: int) -> 
     groups = [
         Group(indices=[0], share=0.3),
         Group(indices=[1], share=0.3),
-        Group(indices=[2], share=0.4, loss_weight=0.25),
+        Group(indices=[2], share=0.2, pool=7, loss_weight=0.25),
+        Group(indices=[3], share=0.2, pool=7, loss_weight=0.25),
     ]
     found = order_of(*groups, batch_size=batch_size).batch(0, 0)
-    assert found.pools.tolist() == [int(index == 2) for index in found.indices]
-    assert found.weights[found.pools == 1].sum() == pytest.approx(0.25)
+    assert found.pools.tolist() == [7 * int(index >= 2) for index in found.indices]
+    assert found.weights[found.pools == 7].sum() == pytest.approx(0.25)
     assert found.weights[found.pools == 0].sum() == pytest.approx(0.75)
-    assert len(set(found.weights[found.pools == 0])) == 1
+    assert all(len(set(found.weights[found.pools == pool])) == 1 for pool in (0, 7))
+
+
+def test_a_batch_without_a_pool_counts_as_much_as_the_others() -> None:
+    groups = [Group(indices=[0], share=0.9), Group(indices=[1], share=0.1, pool=1, loss_weight=0.5)]
+    order = order_of(*groups, batch_size=4)
+    batches = [order.batch(0, step) for step in range(12)]
+    assert {1 in batch.pools for batch in batches} == {True, False}
+    assert [batch.weights.sum() for batch in batches] == pytest.approx([1.0] * 12)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ([(0, None), (1, 0.6), (2, 0.4)], "below 1 together"),
+        ([(0, None), (1, 0.6), (1, 0.5)], "one loss weight"),
+        ([(0, 0.5)], "pool 0"),
+        ([(0, None), (1, None)], "every other"),
+    ],
+)
+def test_pools_that_cannot_be_weighed_are_refused(
+    told: list[tuple[int, float | None]], reason: str
+) -> None:
+    groups = [Group(indices=[0], pool=pool, loss_weight=weight) for pool, weight in told]
+    with pytest.raises(TaskError, match=reason):
+        order_of(*groups)
 
 
 def test_without_pools_every_example_counts_alike() -> None:

@@ -206,7 +206,7 @@ def _groups(config: Config, examples: Examples, indices: _Chosen) -> Iterator[Gr
         raise TaskError("pretraining: the extra set holds no text, or all; check extra.sources")
     yield from _main_groups(config, examples, main, 1.0 - config.extra.share)
     for group in _by_weight(config, examples, beside, config.extra.share):
-        yield replace(group, loss_weight=config.extra.loss_weight)
+        yield replace(group, pool=1, loss_weight=config.extra.loss_weight)
 
 
 def _main_groups(

@@ -101,6 +101,19 @@ def test_an_extra_set_draws_its_wrong_texts_from_itself() -> None:
     assert drawn_sources(config, 600)["web"] == 300
 
 
+def test_source_weights_inside_an_extra_set_leave_its_loss_weight() -> None:
+    extra = Extra(sources=("web", "vqa"), loss_weight=0.6)
+    _, phase = opened(Config(view=VIEW, sources={"web": 2.0}, extra=extra))
+    assert [(group.pool, group.loss_weight) for group in phase.groups] == [
+        (0, None),
+        (1, 0.6),
+        (1, 0.6),
+    ]
+    batch = Order([phase], batch_size=40, seed=0).batch(0, 0)
+    assert batch.weights[batch.pools == 0].sum() == pytest.approx(0.4)
+    assert batch.weights[batch.pools == 1].sum() == pytest.approx(0.6)
+
+
 def test_a_misspelled_source_of_weight_0_is_told() -> None:
     with pytest.raises(TaskError, match="'webb'"):
         opened(Config(view=VIEW, sources={"webb": 0.0}))
