@@ -57,7 +57,7 @@ _ORDER = (
 IGNORED = {
     "bert.embeddings.position_ids": "0, 1, 2, ...; a buffer of later library versions",
     "bert.embeddings.token_type_ids": "zeros; a buffer of later library versions",
-    "cls.predictions.decoder.bias": "the same values as cls.predictions.bias",
+    "cls.predictions.decoder.bias": "compared: the same values as cls.predictions.bias",
 }
 """Published names that are read over, and why."""
 
@@ -128,15 +128,18 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     A file of the encoder alone, without the prefix `bert.`, is understood.
 
     Raises:
-        WeightsError: A name is neither known nor listed in `IGNORED`.
+        WeightsError: A name is neither known nor listed in `IGNORED`, or two are one.
     """
     starts_with_encoder = any(name.startswith("bert.") for name in state)
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         full = name if starts_with_encoder or name.startswith(("cls.", "classifier")) else ""
         full = full or f"bert.{name}"
-        if full not in IGNORED:
-            renamed[our_name(full)] = tensor
+        if full in IGNORED:
+            continue
+        if our_name(full) in renamed:
+            raise WeightsError(f"tensor {name!r} is there twice, under an old and a new name")
+        renamed[our_name(full)] = tensor
     return renamed
 
 

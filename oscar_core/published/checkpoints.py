@@ -146,7 +146,7 @@ def load_published_folder(
         VocabularyError: The vocabulary is missing, damaged or of another model.
     """
     path = weights_file(folder)
-    state, migrations = migrated(read_tensors(path))
+    state, migrations = _read(path)
     place = path.parent / CONFIG
     published = read_config_json(place) if place.is_file() else None
     notes = Notes()
@@ -164,7 +164,7 @@ def load_published_folder(
         config.num_labels = num_labels
     model, loaded = _filled(kind, config, state, shapes, seed, path)
     model.train(mode=False)
-    _check_complete(loaded, shapes, starts_anew, kind, path)
+    _check_complete(loaded, shapes, starts_anew, kind, path, has_pooler=_has_pooler(state))
     tokenizer = read_published_vocabulary(
         path.parent, vocabulary, config.vocabulary_size, lower_case=lower_case
     )
@@ -181,6 +181,26 @@ def load_published_folder(
     for line in report.lines():
         _LOG.info("%s", line)
     return LoadedModel(model=model, tokenizer=tokenizer, config=config, report=report)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Tensors of a file by today's names, all of them fit to be weights, and what was changed."""
+    try:
+        state, migrations = migrated(read_tensors(path))
+    except WeightsError as error:
+        said = str(error)
+        raise WeightsError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+    for name, tensor in state.items():
+        if name in IGNORED:
+            continue
+        if not tensor.is_floating_point():
+            raise WeightsError(f"{path}: tensor {name!r} is of {tensor.dtype}, want real numbers")
+        if not bool(tensor.isfinite().all()):
+            raise WeightsError(
+                f"{path}: tensor {name!r} holds numbers that are not finite; the training that "
+                "wrote it failed, or the file is damaged: take an earlier checkpoint"
+            )
+    return state, migrations
 
 
 def _kind(task: str | type[OscarPreTrained] | None, shapes: Shapes) -> Kind:
@@ -220,8 +240,18 @@ def _filled(
         raise WeightsError(f"{path}: {error}") from error
 
 
+def _has_pooler(state: dict[str, Tensor]) -> bool:
+    return any(name.startswith("bert.pooler.") for name in state)
+
+
 def _check_complete(
-    loaded: Loaded, shapes: Shapes, starts_anew: Collection[str], kind: Kind, path: Path
+    loaded: Loaded,
+    shapes: Shapes,
+    starts_anew: Collection[str],
+    kind: Kind,
+    path: Path,
+    *,
+    has_pooler: bool,
 ) -> None:
     """Refuse parameters that would be drawn without having been asked for."""
     unknown = sorted(set(starts_anew) - PARTS.keys())
@@ -229,7 +259,7 @@ def _check_complete(
         raise WeightsError(f"{unknown[0]!r} is no part; choose from {', '.join(PARTS)}")
     allowed = set(starts_anew)
     if shapes.region_feature_dim is None:
-        allowed |= set(_OF_A_BERT)
+        allowed |= set(_OF_A_BERT) - ({"pooler"} if has_pooler else set())
     for name in (*loaded.missing, *loaded.resized):
         part = next((part for part, starts in PARTS.items() if name.startswith(starts)), None)
         if part in allowed:

@@ -26,7 +26,7 @@ _OLD_CAPTION_HEAD = {
     "transform.LayerNorm.bias": "cls.predictions.transform.LayerNorm.bias",
     "decoder.weight": "cls.predictions.decoder.weight",
 }
-_WORD_BIAS = "cls.predictions.bias"
+_WORD_BIAS, _DECODER_BIAS = "cls.predictions.bias", "cls.predictions.decoder.bias"
 CONTRAST_WEIGHT, CONTRAST_BIAS = "cls.seq_relationship.weight", "cls.seq_relationship.bias"
 
 
@@ -51,7 +51,7 @@ class Migration:
 
 def without_parallel_prefix(state: State) -> dict[str, Tensor]:
     """`module.bert...` -> `bert...`, as a model saved inside its parallel wrapper has it."""
-    return {name.removeprefix(_PARALLEL): tensor for name, tensor in state.items()}
+    return _renamed(state, lambda name: name.removeprefix(_PARALLEL))
 
 
 def with_layer_norm_words(state: State) -> dict[str, Tensor]:
@@ -59,18 +59,12 @@ def with_layer_norm_words(state: State) -> dict[str, Tensor]:
 
     Source: `pt/modeling_utils.py:PreTrainedModel.from_pretrained`.
     """
-    return {
-        name.replace("gamma", "weight").replace("beta", "bias"): tensor
-        for name, tensor in state.items()
-    }
+    return _renamed(state, lambda name: name.replace("gamma", "weight").replace("beta", "bias"))
 
 
 def with_encoder_prefix(state: State) -> dict[str, Tensor]:
     """`embeddings...` -> `bert.embeddings...`, as of a file of the encoder alone."""
-    return {
-        name if name.startswith(_HEADS) else _ENCODER + name: tensor
-        for name, tensor in state.items()
-    }
+    return _renamed(state, lambda name: name if name.startswith(_HEADS) else _ENCODER + name)
 
 
 def with_word_head(state: State) -> dict[str, Tensor]:
@@ -78,10 +72,39 @@ def with_word_head(state: State) -> dict[str, Tensor]:
 
     Source: `oscar/modeling/modeling_bert.py:BertForImageCaptioning` before VinVL (2020).
     """
-    renamed = {_OLD_CAPTION_HEAD.get(name, name): tensor for name, tensor in state.items()}
+    renamed = _renamed(state, lambda name: _OLD_CAPTION_HEAD.get(name, name))
     rows = renamed["cls.predictions.decoder.weight"]
     renamed.setdefault(_WORD_BIAS, rows.new_zeros(len(rows)))
     return renamed
+
+
+def with_bias_of_decoder(state: State) -> dict[str, Tensor]:
+    """`cls.predictions.decoder.bias` -> `cls.predictions.bias`: later libraries share the two.
+
+    Source: transformers, `BertLMPredictionHead`; safetensors keeps one of shared tensors.
+    """
+    return _renamed(state, lambda name: _WORD_BIAS if name == _DECODER_BIAS else name)
+
+
+def _renamed(state: State, rename: Callable[[str], str]) -> dict[str, Tensor]:
+    """The tensors under other names.
+
+    Raises:
+        WeightsError: Two would have one name, and either could be the right one.
+    """
+    before: dict[str, str] = {}
+    for name in state:
+        other = before.setdefault(rename(name), name)
+        if other != name:
+            raise WeightsError(
+                f"tensors {other!r} and {name!r} are both {rename(name)!r}; which of them is it? "
+                "want a file with one of them"
+            )
+    return {now: state[name] for now, name in before.items()}
+
+
+def _has_bias_of_decoder(state: State) -> bool:
+    return _DECODER_BIAS in state and _WORD_BIAS not in state
 
 
 def _has_parallel_prefix(state: State) -> bool:
@@ -126,6 +149,12 @@ MIGRATIONS = (
         is_due=_has_old_caption_head,
         apply=with_word_head,
     ),
+    Migration(
+        name="decoder_bias",
+        what="cls.predictions.decoder.bias is cls.predictions.bias, which is not there",
+        is_due=_has_bias_of_decoder,
+        apply=with_bias_of_decoder,
+    ),
 )
 
 
@@ -134,12 +163,21 @@ def migrated(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
 
     Returns:
         The tensors, and what was done, a line each.
+
+    Raises:
+        WeightsError: A change would give two tensors one name, or the two biases of the word head
+            differ.
     """
     now, done = dict(state), []
     for migration in MIGRATIONS:
         if migration.is_due(now):
             now = migration.apply(now)
             done.append(str(migration))
+    if _DECODER_BIAS in now and not torch.equal(now[_DECODER_BIAS], now[_WORD_BIAS]):
+        raise WeightsError(
+            f"tensors {_DECODER_BIAS!r} and {_WORD_BIAS!r} differ, the model has one bias; "
+            "take the wrong one out of the file"
+        )
     return now, tuple(done)
 
 

@@ -17,12 +17,12 @@ POSITIONS = "bert.embeddings.position_embeddings.weight"
 TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"
 WIDENING = "bert.encoder.layer.0.intermediate.dense.weight"
 REGIONS = "bert.img_embedding.weight"
-REGION_NORM = "bert.LayerNorm.weight"
-WORD_HEAD = "cls.predictions.transform.dense.weight"
 DECODER = "cls.predictions.decoder.weight"
 CONTRAST = "cls.seq_relationship.weight"
 _LAYER = re.compile(r"^bert\.encoder\.layer\.(\d+)\.")
-_CLASSIFIER = re.compile(r"^classifier(?:\.(\d+))?\.weight$")
+_CLASSIFIER = re.compile(r"^classifier((?:\.\d+)?)\.(?:weight|bias)$")
+_REGION_PROJECTION, _REGION_NORM = "bert.img_embedding.", "bert.LayerNorm."
+_WORD_HEAD, _CONTRAST_HEAD = "cls.predictions.", "cls.seq_relationship."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,11 @@ class Shapes:
 def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
     """Measure a checkpoint.
 
+    A part is there if any of its tensors is, so that a damaged one is not taken for none.
+
     Raises:
-        WeightsError: It is not a BERT, or a tensor has another number of dimensions.
+        WeightsError: It is not a BERT, a part lacks the tensor that tells its size, or a tensor
+            has another number of dimensions.
     """
     vocabulary_size, hidden_size = _matrix(state, WORDS)
     layers = {int(found[1]) for name in state if (found := _LAYER.match(name))}
@@ -74,17 +77,23 @@ def shapes_of(state: Mapping[str, Tensor]) -> Shapes:
         intermediate_size=_matrix(state, WIDENING)[0] if layers else None,
         max_positions=_matrix(state, POSITIONS)[0],
         num_token_types=_matrix(state, TOKEN_TYPES)[0],
-        region_feature_dim=_matrix(state, REGIONS)[1] if REGIONS in state else None,
-        has_region_norm=REGION_NORM in state,
-        has_word_head=WORD_HEAD in state,
+        region_feature_dim=_matrix(state, REGIONS)[1]
+        if _has(state, _REGION_PROJECTION, _REGION_NORM)
+        else None,
+        has_region_norm=_has(state, _REGION_NORM),
+        has_word_head=_has(state, _WORD_HEAD),
         has_own_decoder=DECODER in state and not torch.equal(state[DECODER], state[WORDS]),
-        num_contrast_classes=_matrix(state, CONTRAST)[0] if CONTRAST in state else None,
+        num_contrast_classes=_matrix(state, CONTRAST)[0] if _has(state, _CONTRAST_HEAD) else None,
         answers=_answers(state, hidden_size),
     )
 
 
 def _answers(state: Mapping[str, Tensor], hidden_size: int) -> AnswerShape | None:
-    places = {int(found[1] or 0): name for name in state if (found := _CLASSIFIER.match(name))}
+    places = {
+        int(found[1].lstrip(".") or 0): f"classifier{found[1]}.weight"
+        for name in state
+        if (found := _CLASSIFIER.match(name))
+    }
     if not places:
         return None
     first, last = places[min(places)], places[max(places)]
@@ -95,6 +104,10 @@ def _answers(state: Mapping[str, Tensor], hidden_size: int) -> AnswerShape | Non
         hidden_scale=0 if is_linear else _matrix(state, first)[0] // hidden_size,
         has_norm=len(places) == 3,
     )
+
+
+def _has(state: Mapping[str, Tensor], *starts: str) -> bool:
+    return any(name.startswith(starts) for name in state)
 
 
 def _matrix(state: Mapping[str, Tensor], name: str) -> tuple[int, int]:

@@ -371,3 +371,93 @@ def test_half_precision_files_become_float32_and_it_is_told(tmp_path: Path) -> N
     loaded = load_published_folder(tmp_path)
     assert "float16" in told(loaded)
     assert loaded.model.dtype == torch.float32
+
+
+PREDICTIONS = "cls.predictions"
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        f"{PREDICTIONS}.transform.dense.weight",
+        f"{PREDICTIONS}.transform.dense.bias",
+        f"{PREDICTIONS}.transform.LayerNorm.weight",
+        f"{PREDICTIONS}.bias",
+        "cls.seq_relationship.weight",
+        "cls.seq_relationship.bias",
+        "bert.LayerNorm.weight",
+        "bert.LayerNorm.bias",
+        "bert.img_embedding.weight",
+        "bert.img_embedding.bias",
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+    ],
+)
+@pytest.mark.parametrize("task", [None, "pretraining"])
+def test_a_file_that_lost_one_tensor_is_no_smaller_model(
+    task: str | None, lost: str, tmp_path: Path
+) -> None:
+    published(tmp_path, has_region_norm=True)
+    rewrite(tmp_path, lambda state: {n: v for n, v in state.items() if n != lost})
+    with pytest.raises(WeightsError, match=rf"{lost}' is missing"):
+        load_published_folder(tmp_path, task)
+
+
+@pytest.mark.parametrize(
+    "lost", ["classifier.0.weight", "classifier.2.weight", "classifier.2.bias"]
+)
+def test_a_classifier_that_lost_one_tensor_is_no_smaller_one(lost: str, tmp_path: Path) -> None:
+    published(tmp_path, "mlp")
+    rewrite(tmp_path, lambda state: {n: v for n, v in state.items() if n != lost})
+    with pytest.raises(WeightsError, match=rf"{lost}' is missing"):
+        load_published_folder(tmp_path)
+
+
+def test_a_pooler_of_a_bert_that_lost_its_bias_does_not_start_anew(tmp_path: Path) -> None:
+    rewrite(bert(tmp_path), without("bert.pooler.dense.bias"))
+    with pytest.raises(WeightsError, match=r"bert.pooler.dense.bias' is missing"):
+        load_published_folder(tmp_path, "pretraining")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
+    name = "bert.pooler.dense.bias"
+    rewrite(published(tmp_path), lambda state: state | {name: state[name] + value})
+    with pytest.raises(WeightsError, match=f"{name}.*not finite"):
+        load_published_folder(tmp_path)
+
+
+def test_whole_numbers_are_no_weights_but_buffers_may_hold_them(tmp_path: Path) -> None:
+    buffer = {"bert.embeddings.position_ids": torch.arange(12)[None]}
+    rewrite(published(tmp_path), lambda state: state | buffer)
+    assert "position_ids" in told(load_published_folder(tmp_path))
+    rewrite(tmp_path, lambda state: state | {WORD: (100 * state[WORD]).long()})
+    with pytest.raises(WeightsError, match=f"{WORD}.*int64"):
+        load_published_folder(tmp_path)
+
+
+def test_a_second_bias_of_the_word_head_is_compared(tmp_path: Path) -> None:
+    bias, second = f"{PREDICTIONS}.bias", f"{PREDICTIONS}.decoder.bias"
+    rewrite(published(tmp_path), lambda state: state | {second: state[bias].clone()})
+    loaded = load_published_folder(tmp_path)
+    assert second in told(loaded)
+    rewrite(tmp_path, lambda state: {n: v for n, v in state.items() if n != bias})
+    again = load_published_folder(tmp_path)
+    assert "decoder_bias" in told(again)
+    same_tensors(again.model.state_dict(), loaded.model.state_dict())
+    rewrite(tmp_path, lambda state: state | {bias: state[second] + 7})
+    with pytest.raises(WeightsError, match="differ"):
+        load_published_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("bert.embeddings.LayerNorm.gamma", "bert.embeddings.LayerNorm.weight"),
+        ("bert.pooler.dense.beta", "bert.pooler.dense.bias"),
+    ],
+)
+def test_two_tensors_for_one_parameter_are_refused(old: str, new: str, tmp_path: Path) -> None:
+    rewrite(published(tmp_path), lambda state: state | {old: 5 * state[new]})
+    with pytest.raises(WeightsError, match=rf"{new}.*{old}.*both"):
+        load_published_folder(tmp_path)
