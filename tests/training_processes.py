@@ -18,7 +18,13 @@ _CONTEXT.set_forkserver_preload(["tests.training_process"])
 
 @contextmanager
 def training(
-    folder: Path, num: int, *, task: str = "vqa", dropout: float = 0.0, **changes: Any
+    folder: Path,
+    num: int,
+    *,
+    task: str = "vqa",
+    dropout: float = 0.0,
+    stop_at: int = 0,
+    **changes: Any,
 ) -> Iterator[Sequence[ForkServerProcess]]:
     """Processes of one training, which are gone when the block ends.
 
@@ -27,6 +33,7 @@ def training(
         num: Processes.
         task: Of `tests/training_process.py`.
         dropout: Of the model.
+        stop_at: Update at which all are asked to stop; 0: never.
         changes: Of `tests.builders_library.tiny_training`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +46,8 @@ def training(
     processes = []
     for rank in range(num):
         mine = place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        process = _CONTEXT.Process(target=main, args=(folder, task, dropout, changes, mine))
+        given = (folder, task, dropout, changes, mine, stop_at)
+        process = _CONTEXT.Process(target=main, args=given)
         process.start()
         processes.append(process)
     try:

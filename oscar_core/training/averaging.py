@@ -13,20 +13,17 @@ from oscar_core.training.lesson import Lesson
 from oscar_core.training.loader import Part
 from oscar_core.training.together import Together
 
-_DIGITS = 9
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """A part of a batch, as others need to know it.
 
-    of_each: weight of one example; examples of another data set may weigh otherwise, and have a
-             mean of their own
+    pool:    examples of another data set have a mean of their own (`Part.pool`)
     weight:  of the part
     targets: objective -> number its mean is over
     """
 
-    of_each: float
+    pool: int
     weight: float
     targets: Mapping[str, int]
 
@@ -45,7 +42,7 @@ def factors_of(
         return [{} for _ in parts]
     own = [
         Counted(
-            of_each=round(part.weight / part.num_examples, _DIGITS),
+            pool=part.pool,
             weight=part.weight,
             targets=lesson.task.num_targets(lesson.config, part.batch),
         )
@@ -56,7 +53,7 @@ def factors_of(
 
 
 def factors(own: Sequence[Counted], everybodys: Sequence[Counted]) -> list[dict[str, float]]:
-    """Share of each part in the targets of all parts whose examples weigh the same.
+    """Share of each part in the targets of all parts of its pool.
 
     Args:
         own: Parts of this process.
@@ -65,15 +62,15 @@ def factors(own: Sequence[Counted], everybodys: Sequence[Counted]) -> list[dict[
     Returns:
         Objective -> that share times the weight of those parts, of each own part.
     """
-    weights: defaultdict[float, float] = defaultdict(float)
-    numbers: defaultdict[tuple[float, str], int] = defaultdict(int)
+    weights: defaultdict[int, float] = defaultdict(float)
+    numbers: defaultdict[tuple[int, str], int] = defaultdict(int)
     for part in everybodys:
-        weights[part.of_each] += part.weight
+        weights[part.pool] += part.weight
         for name, number in part.targets.items():
-            numbers[part.of_each, name] += number
+            numbers[part.pool, name] += number
     return [
         {
-            name: number * weights[part.of_each] / max(1, numbers[part.of_each, name])
+            name: number * weights[part.pool] / max(1, numbers[part.pool, name])
             for name, number in part.targets.items()
         }
         for part in own

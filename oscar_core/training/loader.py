@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oscar_core.training.config import TrainingConfig
@@ -88,6 +89,7 @@ def batches(
         num_workers=workers,
         prefetch_factor=_AHEAD,
         collate_fn=_as_it_is,
+        generator=torch.Generator(),  # torch's own is the dropout's
         multiprocessing_context="fork",  # examples and tables are shared, not copied
     )
     found = iter(ahead)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -108,23 +107,25 @@ def train(
             at = _enter_phase(lesson, training, model, together, at)
             phase = lesson.phases[at.phase].name
             rate = _set_rate(learner, training, at.step, len(lesson.examples))
-            seed_update(training, together, at.step, resumed_at)
             parts = feed.parts(at)
             if training.sharding != "none":
                 _check_alike(together, parts)
             number = calls + 1 if training.compat.counts_calls else at.step + 1
             calls += len(parts)
+            # last of all, as whatever comes before may draw from the same generator
+            seed_update(training, together, at.step, resumed_at)
             own = _learn(lesson, training, together, learner, parts, number)
             told = together.exchange({"losses": _summed(own), "stops": should_stop()})
             values = merged([each["losses"] for each in told])
             norm = _gradient_norm(training, together, learner) if _is_number(values) else math.nan
-            if not math.isfinite(norm) and not (learner.scale.is_used and _is_number(values)):
+            if not math.isfinite(norm) and not (learner.scale.may_fall and _is_number(values)):
                 writer.save(learner, at)
-                writer.finish()
                 incident = Incident(
                     step=at.step + 1, phase=phase, losses=values, parts=parts, own=own
                 )
-                raise _cannot_learn(lesson, together, losses.parent, incident)
+                error = _cannot_learn(lesson, together, losses.parent, incident)
+                _finish_together(writer, together)
+                raise error
             update_weights(training, learner, is_finite=math.isfinite(norm))
             at = replace(at, step=at.step + 1)
             is_stopped = at.step < num_steps and any(each["stops"] for each in told)
@@ -139,14 +140,14 @@ def train(
                 writer.save(learner, at)
             writer.check()
             if is_stopped:
-                writer.finish()
+                _finish_together(writer, together)
                 raise TrainingStoppedError(f"stopped after update {at.step} of {num_steps}")
     log.sync()
     _settle(training, learner)
     return TrainSummary(
         num_steps=num_steps,
         num_examples=len(lesson.examples),
-        last_loss=_last_loss(log.rows),
+        last_loss=log.last_loss() if together.writes else 0.0,
         phase_steps=_phase_steps(lesson.phases, at),
         resumed_at=resumed_at,
         seconds=round(time.monotonic() - started, 2),
@@ -262,9 +263,21 @@ def _learn(
         told = {name: (float(found.parts[name]) * w, w) for name, w in weights.items()}
         own.append({"total": (float(total.detach()), part.weight)} | told)
         if training.compat.clips_every_part:
-            together.scale_gradients(learner.model.parameters(), training.max_gradient_norm)
+            limit = training.max_gradient_norm * learner.scale.value  # of gradients as scaled
+            together.scale_gradients(learner.model.parameters(), limit)
     together.sum_gradients(learner.model.parameters())
     return own
+
+
+def _finish_together(writer: CheckpointWriter, together: Together) -> None:
+    """Nobody leaves before the checkpoint is whole.
+
+    The first process to end with an error has torchrun end the others, the writing one too.
+    """
+    try:
+        writer.finish()
+    finally:
+        together.wait()
 
 
 def _check_alike(together: Together, parts: Sequence[Part]) -> None:
@@ -368,8 +381,3 @@ def _phase_steps(phases: Sequence[Phase], at: Place) -> dict[str, int]:
     ends = [*at.phase_starts[1:], at.step]
     begun = zip(at.phase_starts, ends, strict=True)
     return {phases[number].name: end - start for number, (start, end) in enumerate(begun)}
-
-
-def _last_loss(rows: Sequence[dict[str, Any]]) -> float:
-    last = rows[-max(1, len(rows) // 10) :]
-    return round(sum(float(row["total"]) for row in last) / max(1, len(last)), 5)

@@ -34,6 +34,11 @@ class LossScale:
         self.value = self.FIRST if self.is_used else 1.0
         self.num_good = 0
 
+    @property
+    def may_fall(self) -> bool:
+        """Whether an overflow may be the scale's fault; below 1 it lies in the gradients."""
+        return self.is_used and self.value >= 1.0
+
     def learn(self, *, is_finite: bool) -> None:
         """Take note of how an update went."""
         if not self.is_used:

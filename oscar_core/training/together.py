@@ -130,10 +130,15 @@ class Together:
         """What process 0 says."""
         return bool(self.exchange({"flag": flag})[0]["flag"])
 
-    def part(self) -> None:
-        """Wait for all, then take leave of each other."""
+    def wait(self) -> None:
+        """Until all are here."""
         if self.num > 1:
             distributed.barrier()
+
+    def part(self) -> None:
+        """Wait for all, then take leave of each other."""
+        self.wait()
+        if self.num > 1:
             distributed.destroy_process_group()
 
 
@@ -161,14 +166,16 @@ def merged(shares: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
 
     Args:
         shares: name -> (weighted sum, sum of weights), of each process. A name that some parts
-            lack is averaged over the others.
+            lack is averaged over the others; one that weighs nothing in the whole batch, as
+            masked words where none is masked, is left out.
     """
     names = dict.fromkeys(name for share in shares for name in share)
     totals = {
         name: [sum(each) for each in zip(*(s[name] for s in shares if name in s), strict=True)]
         for name in names
     }
-    return {name: total / weight for name, (total, weight) in totals.items()}
+    values = {name: total / weight for name, (total, weight) in totals.items() if weight}
+    return values if "total" not in totals else {"total": 0.0} | values
 
 
 def _is_spread(parameter: nn.Parameter) -> bool:

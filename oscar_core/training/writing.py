@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from oscar_core.training.checkpoints import Place, Snapshot, take_snapshot, write_snapshot
-from oscar_core.training.learner import Learner
+from oscar_core.training.learner import Learner, gathered
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,18 +41,22 @@ class CheckpointWriter:
         self._room: Snapshot | None = None
 
     def save(self, learner: Learner, at: Place) -> None:
-        """Copy the learner and have it written; waits for an earlier one that is not done yet.
+        """Copy the learner and have it written; all processes call it alike.
+
+        Waits for an earlier one that is not done yet.
 
         Raises:
             OSError: The earlier one could not be written.
         """
         self.finish()
+        if not self._writes:
+            gathered(learner)
+            return
         self._room = take_snapshot(learner, at, self._room)
-        if self._writes:
-            self._thread = threading.Thread(
-                target=self._write, args=(self._room,), name=f"checkpoint-{at.step}"
-            )
-            self._thread.start()
+        self._thread = threading.Thread(
+            target=self._write, args=(self._room,), name=f"checkpoint-{at.step}"
+        )
+        self._thread.start()
 
     def check(self) -> None:
         """Raise what went wrong, if anything did; does not wait.

@@ -99,3 +99,19 @@ def test_the_last_ones_stay(tmp_path: Path, keep_last: int) -> None:
         save_checkpoint(tmp_path, learner(), Place(identity="x", step=step), keep_last)
     names = [path.stem for path in checkpoint_paths(tmp_path)]
     assert names == [f"checkpoint-{step:07d}" for step in range(6 - keep_last, 6)]
+
+
+def test_a_process_that_does_not_write_copies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = CheckpointWriter(tmp_path, keep_last=2, writes=False, before=lambda: None)
+    one = learner()
+    copied: list[torch.Tensor] = []
+    plain = torch.Tensor.copy_
+    monkeypatch.setattr(
+        torch.Tensor, "copy_", lambda self, *given: copied.append(self) or plain(self, *given)
+    )
+    with silent as writing:
+        writing.save(one, Place(identity="x", step=1))
+    assert copied == []
+    assert checkpoint_paths(tmp_path) == []

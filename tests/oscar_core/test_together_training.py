@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.training_processes import kill_behind, rows_of, train
+from tests.training_processes import kill_behind, rows_of, train, training
 
 AVERAGED: dict[str, Any] = {
     "task": "pretraining",
@@ -82,6 +82,14 @@ def test_sharded_and_killed_it_ends_as_unbroken(tmp_path: Path) -> None:
         assert (tmp_path / "broken" / name).read_bytes() == (
             tmp_path / "unbroken" / name
         ).read_bytes()
+
+
+def test_asked_to_stop_nobody_leaves_before_the_checkpoint_is_whole(tmp_path: Path) -> None:
+    with training(tmp_path, 2, stop_at=3, checkpoint_every=0) as processes:
+        for process in processes:
+            process.join(timeout=280)
+    for rank in (0, 1):
+        assert (tmp_path / f"left{rank}").read_text() == "checkpoint-0000003.safetensors"
 
 
 def test_workers_change_nothing(alone: Path, tmp_path: Path) -> None:

@@ -77,12 +77,15 @@ def bytes_of(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "model/model.safetensors").read_bytes(), (folder / "losses.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("kill_at", [1, 3, 5])
-def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path, kill_at: int) -> None:
-    run(tmp_path / "unbroken")
+@pytest.mark.parametrize(("kill_at", "workers"), [(1, 0), (3, 0), (5, 0), (5, 1)])
+def test_a_resumed_training_equals_an_unbroken_one(
+    tmp_path: Path, kill_at: int, workers: int
+) -> None:
+    training = tiny_training(workers=workers)
+    run(tmp_path / "unbroken", training=training)
     with pytest.raises(KilledError):
-        run(tmp_path / "broken", kill_at=kill_at)
-    summary = run(tmp_path / "broken")
+        run(tmp_path / "broken", kill_at=kill_at, training=training)
+    summary = run(tmp_path / "broken", training=training)
     assert summary.resumed_at == kill_at // 2 * 2
     assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
 

@@ -137,6 +137,13 @@ def test_losses_are_means_over_the_parts_that_have_them() -> None:
     assert merged(shares) == pytest.approx({"total": 3.5, "words": 1.2, "match": 0.8})
 
 
+def test_losses_that_weigh_nothing_are_left_out() -> None:
+    assert merged([{"total": (1.0, 0.5), "words": (0.0, 0.0)}, {"total": (1.0, 0.5)}]) == {
+        "total": 2.0
+    }
+    assert merged([{"total": (0.0, 0.0)}]) == {"total": 0.0}
+
+
 def test_one_process_shares_with_nobody() -> None:
     alone = join()
     assert (alone.num, alone.number, alone.writes) == (1, 0, True)

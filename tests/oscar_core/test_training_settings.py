@@ -17,6 +17,7 @@ from oscar_core.errors import ModelConfigError, TrainingError
 from oscar_core.heads import AnswerHead
 from oscar_core.models import PairModel
 from oscar_core.tasks.captioning.records import Config as CaptionConfig
+from oscar_core.tasks.pretraining.records import Config as PretrainingConfig
 from oscar_core.tasks.vqa.records import Config as VqaConfig
 from oscar_core.training.averaging import Counted, factors
 from oscar_core.training.checkpoints import checkpoint_paths
@@ -28,6 +29,7 @@ from oscar_core.training.precision import LossScale
 from oscar_core.training.tensor_file import write_tensors
 from oscar_core.training.together import Together, join
 from oscar_core.training.tracking import check_trackers
+from oscar_core.views import ViewSettings
 from tests.builders_library import TINY, tiny_training
 from tests.oscar_core.test_training_loop import KilledError, bytes_of, run
 
@@ -80,6 +82,31 @@ def test_a_loss_scale_halves_at_an_overflow_and_doubles_after_many_good_updates(
     plain = LossScale("bf16")
     plain.learn(is_finite=False)
     assert plain.value == 1.0
+
+
+def test_gradients_that_overflow_at_any_scale_end_the_training(tmp_path: Path) -> None:
+    def settings(steps: int) -> dict[str, Any]:
+        return {"precision": "fp16", "learning_rate": 1e-12, "steps": steps, "checkpoint_every": 0}
+
+    class Endless(torch.autograd.Function):
+        """Leaves what it reads and has no finite gradient."""
+
+        @staticmethod
+        def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(gradient, torch.inf)
+
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, given, found: Endless.apply(found) if isinstance(module, nn.Linear) else None
+    )
+    try:
+        with pytest.raises(TrainingError, match="update 18: the gradients are not finite"):
+            learn(tmp_path, **settings(40))  # 65536 is halved 17 times first
+    finally:
+        hook.remove()
 
 
 def test_an_average_follows_the_weights() -> None:
@@ -148,12 +175,25 @@ def test_a_batch_without_a_loss_is_kept_with_the_weights_before_it(tmp_path: Pat
 
 
 def test_objectives_count_by_what_they_are_a_mean_over() -> None:
-    def part(of_each: float, weight: float, words: int) -> Counted:
-        return Counted(of_each=of_each, weight=weight, targets={"words": words})
+    def part(pool: int, weight: float, words: int) -> Counted:
+        return Counted(pool=pool, weight=weight, targets={"words": words})
 
-    own = [part(0.1, 0.4, 3), part(0.05, 0.2, 0)]
-    found = factors(own, [*own, part(0.1, 0.4, 1)])
+    own = [part(0, 0.4, 3), part(1, 0.2, 0)]
+    found = factors(own, [*own, part(0, 0.4, 1)])
     assert found == [{"words": pytest.approx(0.8 * 3 / 4)}, {"words": 0.0}]
+
+
+def test_a_pool_keeps_its_weight_where_its_examples_weigh_as_those_of_another() -> None:
+    own = [Counted(pool=pool, weight=0.5, targets={"words": (30, 10)[pool]}) for pool in (0, 1)]
+    assert factors(own, own) == [{"words": 0.5}, {"words": 0.5}]
+
+
+def test_a_batch_without_masked_words_is_learned_from(tmp_path: Path) -> None:
+    settings = PretrainingConfig(view=ViewSettings(max_regions=4), mask_probability=0.1)
+    training = tiny_training(steps=12, batch_size=1, averaging="batch", checkpoint_every=0)
+    run(tmp_path, task="pretraining", settings=settings, encoder=TINY, training=training)
+    assert {"words" in row for row in rows_of(tmp_path)} == {True, False}
+    assert all("total" in row for row in rows_of(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -173,8 +213,9 @@ def test_q5_the_rate_of_the_next_update(
     assert found == pytest.approx([1e-3 * each for each in expected])
 
 
-def test_q6_clips_every_part(tmp_path: Path) -> None:
-    how = {"steps": 1, "accumulation": 4, "max_gradient_norm": 0.01}
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_q6_clips_every_part(tmp_path: Path, precision: str) -> None:
+    how = {"steps": 1, "accumulation": 4, "max_gradient_norm": 0.01, "precision": precision}
     learn(tmp_path / "ours", **how)
     learn(tmp_path / "theirs", compat=TrainingCompat(clips_every_part=True), **how)
     norms = [rows_of(tmp_path / name)[0]["gradient_norm"] for name in ("ours", "theirs")]
