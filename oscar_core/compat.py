@@ -1,7 +1,10 @@
 """Where the original is wrong and we are right; every switch is off by default.
 
-Switch one on to reproduce the original's numbers. The letters are those of the specifications'
-quirk tables: Q of the model family, the others of the tasks.
+Switch one on to reproduce the original's numbers, in the settings of the task that has the quirk
+(`packing_compat`, `loss_compat`, `generation_compat`; `compat` in pretraining and training). Two
+belong to models of tasks that are not here, and are arguments: `cuts_text_of_next_image` of
+`pack_pairs`, `scores_choices_with_two` of `ChoiceModel`. The letters are those of the
+specifications' quirk tables: Q of the model family, the others of the tasks.
 """
 
 from dataclasses import dataclass

@@ -59,5 +59,6 @@ def collate(
             layout,
             CaptionMasking(probability=config.mask_probability, max_masked=config.max_masked),
             [random.Random(int(each.integers(1 << 62))) for each in generators],
+            config.packing_compat,
         )
     return Batch(captions=packed, image_ids=tuple(each.image_id for each in examples))

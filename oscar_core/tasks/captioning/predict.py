@@ -13,7 +13,13 @@ def predict(
 ) -> list[Prediction]:
     """One caption an image; blanks between Chinese characters are closed."""
     settings = GenerationSettings(num_beams=config.num_beams, length_penalty=config.length_penalty)
-    found = generate(model, batch.captions, knowledge.tokenizer, settings)
+    found = generate(
+        model,
+        batch.captions,
+        knowledge.tokenizer,
+        settings,
+        compat=config.generation_compat,
+    )
     texts = [row[0] for row in found.texts(knowledge.tokenizer)]
     if config.language == CHINESE:
         texts = [close_gaps(text) for text in texts]

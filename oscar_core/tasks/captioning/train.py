@@ -16,7 +16,7 @@ def losses(config: Config, model: CaptionModel, batch: Batch, number: int) -> Lo
         drop_worst_ratio=config.drop_worst_ratio,
         drop_worst_after=config.drop_worst_after,
     )
-    total = caption_loss(logits, targets, settings, number=number)
+    total = caption_loss(logits, targets, settings, number=number, compat=config.loss_compat)
     right = (logits.detach().argmax(dim=1) == targets).float().mean()
     return Losses(total=total, parts={"accuracy": right}, terms={"words": total})
 

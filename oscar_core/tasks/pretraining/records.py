@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oscar_core.compat import OUR_SAMPLES, SampleCompat
+from oscar_core.compat import OUR_LOSSES, OUR_SAMPLES, LossCompat, SampleCompat
 from oscar_core.errors import TaskError
 from oscar_core.views import View, Views, ViewSettings
 
@@ -69,7 +69,7 @@ class Extra:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Pretraining; the defaults are Mengzi-Oscar. What follows `compat` is ours, and off.
+    """Pretraining; the defaults are Mengzi-Oscar. After `loss_compat` all is ours, and off.
 
     Attributes:
         languages: Of captions and questions; the tags are as they are stored.
@@ -89,7 +89,8 @@ class Config:
             "second" text, or "answers" of questions alone.
         learns_mismatched: Learn the masked words of mismatched examples, too.
         reads_second: Whether there is a second text (`use_b`).
-        compat: Quirks of the original.
+        compat: Quirks of the original's samples.
+        loss_compat: Of its losses: Q1.
         question_share: Share of question rows in a batch; None: as many as there are.
         balances_kinds: With `question_share`: every kind of question has an equal part of it.
         answer_mask: Share of question rows whose whole answer is masked, and nothing else of the
@@ -126,6 +127,7 @@ class Config:
     learns_mismatched: bool = True
     reads_second: bool = True
     compat: SampleCompat = OUR_SAMPLES
+    loss_compat: LossCompat = OUR_LOSSES
     question_share: float | None = None
     balances_kinds: bool = False
     answer_mask: float = 0.0

@@ -25,7 +25,7 @@ def losses(config: Config, model: PretrainingModel, batch: Batch, number: int) -
     word_states = [each.wanted[_is_word(rows)[_is_wanted(config, rows)]] for each, rows in found]
     word_logits = model.word_head(torch.cat(word_states), model.word_embedding)
     word_labels = torch.cat([rows.word_labels[_is_word(rows)] for rows in batch.rows])
-    terms = {"words": cross_entropy(word_logits, word_labels)}
+    terms = {"words": cross_entropy(word_logits, word_labels, config.loss_compat)}
     parts = {"words": terms["words"].detach()}
     matches = torch.cat([rows.match_labels for rows in batch.rows])
     contrast_logits = model.contrast_head(torch.cat([each.pooled for each, _ in found]))

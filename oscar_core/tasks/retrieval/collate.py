@@ -102,7 +102,7 @@ def _packed(
     for pair in pairs:
         view = pool.views[pool.image_ids[pair.number]]
         inputs.append(EncoderInput(text_a=pair.text, text_b=view.tags, regions=view.regions))
-    return pack(inputs, knowledge.tokenizer, layout)
+    return pack(inputs, knowledge.tokenizer, layout, config.packing_compat)
 
 
 def _two(example: Example, draw: np.random.Generator) -> list[_Pair]:

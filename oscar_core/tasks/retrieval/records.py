@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from oscar_core.compat import OUR_PACKING, PackingCompat
 from oscar_core.errors import TaskError
 from oscar_core.views import Views, ViewSettings
 
@@ -21,6 +22,7 @@ class Config:
         num_tries: Ours: the other images of a group are each the one whose captions share most
             words among so many drawn. With many tries the words are all the same and only which
             belongs to which differs, so the model has to learn that, too.
+        packing_compat: Quirks of laying out caption and tags: R1.
 
     Source: recipe of specs/tasks.md 8; `oscar/run_retrieval.py`.
     """
@@ -32,6 +34,7 @@ class Config:
     num_captions: int = 5
     group_size: int = 0
     num_tries: int = 1
+    packing_compat: PackingCompat = OUR_PACKING
 
     def __post_init__(self) -> None:
         """Refuse groups without a choice."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from oscar_core.compat import OUR_LOSSES, LossCompat
 from oscar_core.metrics.answers import MIN_QUESTIONS
 from oscar_core.views import View, Views, ViewSettings
 
-Loss = Literal["bce", "cross_entropy"]
+Loss = Literal["bce", "cross_entropy", "kl"]
 Head = Literal["linear", "mlp"]
 
 
@@ -20,8 +21,10 @@ class Config:
         max_text: Wordpieces of question and tags with [CLS] and [SEP].
         min_questions: Answers of fewer training questions cannot be chosen.
         loss: "bce": each answer by itself, on soft scores. "cross_entropy": on the most common
-            answer alone (as GQA).
+            answer alone (as GQA). "kl": divergence of the soft scores from the probabilities of all
+            answers.
         head: One linear layer, or an "mlp" with one hidden layer.
+        loss_compat: Quirks of the original's losses: Q2, V2, for "kl".
 
     Source: recipe of specs/tasks.md 8; `oscar/run_vqa.py`.
     """
@@ -32,6 +35,7 @@ class Config:
     min_questions: int = MIN_QUESTIONS
     loss: Loss = "bce"
     head: Head = "linear"
+    loss_compat: LossCompat = OUR_LOSSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class Example:
 class Prediction:
     """The likeliest answer.
 
-    confidence: its probability, against all others ("cross_entropy") or by itself ("bce")
+    confidence: its probability, against all others ("cross_entropy", "kl") or by itself ("bce")
     answers:    what people said, distinct, the most common first
     """
 

@@ -8,13 +8,13 @@ from oscar_core.tasks.vqa.records import Config
 
 
 def losses(config: Config, model: ClassifierModel, batch: Batch, number: int) -> Losses:
-    """Soft scores answer by answer, or the best answer against all others.
+    """Soft scores answer by answer or as shares, or the best answer against all others.
 
     Source: `oscar/modeling/modeling_bert.py:ImageBertForSequenceClassification`.
     """
     logits = model(batch.packed)
     best = batch.targets.argmax(dim=1)
-    labels = batch.targets if config.loss == "bce" else best
-    total = answer_loss(logits, labels, config.loss)
+    labels = best if config.loss == "cross_entropy" else batch.targets
+    total = answer_loss(logits, labels, config.loss, config.loss_compat)
     right = (logits.detach().argmax(dim=1) == best).float().mean()
     return Losses(total=total, parts={"accuracy": right})
