@@ -6,6 +6,7 @@ several times that.
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +15,9 @@ from storage.errors import MissingFileError, StorageError
 
 _CHUNK_BYTES = 1 << 20
 _SPACE = " \t\r\n"
-_ENDS = frozenset(",]}:" + _SPACE)
+_OF_NUMBER = re.compile(r"[-+.0-9eE]*")
+_LONGEST_PIECE = 32
+"""Characters of the longest thing that is no JSON while its end is missing, strings aside."""
 _DECODER = json.JSONDecoder()
 _BOM = "\ufeff"
 
@@ -162,21 +165,32 @@ class _Text:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as cause:
-                if not self._is_whole:
-                    self._read()
-                    continue
-                raise self._broken(cause.msg, cause.pos) from cause
+                if self._is_whole or not self._may_heal(cause):
+                    raise self._broken(cause.msg, cause.pos) from cause
+                self._read()
+                continue
             except RecursionError:
                 raise self._error(f"{self._path}: JSON nested too deeply") from None
             except ValueError:  # Python reads whole numbers of up to 4300 digits
                 raise self._error(
                     f"{self._path}: holds a number of thousands of digits; is it the right file?"
                 ) from None
-            if not self._is_whole and self._text[end : end + 1] not in _ENDS:
-                self._read()  # a number may go on: 0 and 0. are the beginnings of 0.5
+            if not self._is_whole and self._may_go_on(end):
+                self._read()
                 continue
             self._at = end
             return value
+
+    def _may_heal(self, cause: json.JSONDecodeError) -> bool:
+        """Whether what is wrong may only be that the rest was not read yet."""
+        if cause.msg.startswith("Unterminated string"):
+            return True
+        return cause.pos + _LONGEST_PIECE >= len(self._text)
+
+    def _may_go_on(self, end: int) -> bool:
+        """Whether a value that ends here may be a number cut short: 0 and 0. begin 0.5, too."""
+        rest = _OF_NUMBER.match(self._text, end)
+        return rest is not None and rest.end() == len(self._text)
 
     def _peek(self) -> str:
         """The next sign that is no space; "" at the end."""

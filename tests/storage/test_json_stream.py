@@ -91,6 +91,27 @@ def test_a_broken_file_ends_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1x, ', "a comma or } was expected"),
+        ('{"a": "x"y, ', "a comma or } was expected"),
+        ('{"a": 1.x, ', "a comma or } was expected"),
+        ('{"a": [1, x], ', "Expecting value"),
+        ('{"a": [1 2], ', "delimiter"),
+        ('{"a": tru, ', "Expecting value"),
+    ],
+)
+def test_a_bad_sign_is_told_before_the_rest_is_read(
+    tmp_path: Path, text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_stream, "_CHUNK_BYTES", 64)
+    path = tmp_path / "x.json"
+    path.write_bytes(text.encode() + b" " * 500 + b"\xff")  # no UTF-8, if it comes to that
+    with pytest.raises(AnnotationError, match=message):
+        list(members_of(path, AnnotationError))
+
+
 def test_what_is_not_utf8_missing_or_no_list_is_told(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b'{"a": "\xc4\xe3"}')
