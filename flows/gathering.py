@@ -53,7 +53,7 @@ class AutoSplit:
 class Gathering:
     """Everything that was taken so far decides what of the next source is new.
 
-    num_in: records that the readers brought, broken ones too
+    num_in:        what the readers brought: records, and entries about what they could not use
     """
 
     def __init__(
@@ -78,12 +78,15 @@ class Gathering:
         self._drop = drop
         self._known = SeenKeys()
         self._asked = SeenKeys()
-        self._splits: dict[str, str] = {}
-        self._conflicts: dict[str, None] = {}
+        self._splits = SeenKeys()
+        self._conflicts = SeenKeys()
+        self.first_conflict = ""
+        self.num_in = 0
 
     def take(self, read: Annotations, reader: str) -> None:
         """Take what one reader brought."""
         for entry in read.quarantined:
+            self.num_in += 1
             self._drop(entry, reader)
         others = read.other_ids
         self._keep(
@@ -101,9 +104,10 @@ class Gathering:
         self._keep(read.pairs, reader, others, lambda each: (each.source, each.pair_id))
         self._keep(read.objects, reader, others, lambda each: ())  # one set of boxes a photo
 
-    def split_conflicts(self) -> list[str]:
+    @property
+    def num_conflicts(self) -> int:
         """Photos of which something was kept in more than one split."""
-        return list(self._conflicts)
+        return len(self._conflicts)
 
     def _keep(
         self,
@@ -113,6 +117,7 @@ class Gathering:
         own_key: Callable[[Any], tuple[str, ...]],
     ) -> None:
         for record in records:
+            self.num_in += 1
             joined = self._joined(record, others)
             ids = image_ids_of(joined)
             strangers = [each for each in ids if each not in self._image_ids]
@@ -127,8 +132,9 @@ class Gathering:
             else:
                 kept = self._divided(joined, ids[0])
                 for image_id in ids:
-                    if self._splits.setdefault(image_id, kept.split) != kept.split:
-                        self._conflicts[image_id] = None
+                    if not self._splits.belongs(image_id, kept.split):
+                        self._conflicts.add(image_id)
+                        self.first_conflict = self.first_conflict or image_id
                 self._hand_on(kept)
 
     def _joined(self, record: Record, others: Mapping[str, tuple[str, ...]]) -> Record:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from oscar_core.translation_checks import is_number
 from storage.records import CaptionAnnotation, Quarantined, QuestionAnnotation
+from storage.seen import SeenKeys
 from storage.sentence_cache import Rendering, SentenceCache
 from translation.dictionary import open_dictionary
 from translation.glossary import Glossary, GlossaryCount
@@ -88,7 +89,10 @@ def waiting(records: Iterable[Said], source: str, target: str, sources: Sequence
         target: language they should be in.
         sources: data sets that count; () for all.
     """
-    known = frozenset(_key(each) for each in records if each.language == target)
+    known = SeenKeys()
+    for each in records:
+        if each.language == target:
+            known.add(_key(each))
     return Wanted(records=records, known=known, language=source, sources=frozenset(sources))
 
 
@@ -100,7 +104,7 @@ class Wanted:
     """
 
     records: Iterable[Said]
-    known: frozenset[tuple[str, str, str]]
+    known: SeenKeys
     language: str
     sources: frozenset[str]
 
@@ -239,6 +243,6 @@ def _count(tally: Tally, glossary: Glossary, sentence: str, rendering: Rendering
         tally.glossary.add(glossary, sentence, rendering.text)
 
 
-def _key(record: Said) -> tuple[str, str, str]:
+def _key(record: Said) -> str:
     own = record.caption_id if isinstance(record, CaptionAnnotation) else record.question_id
-    return record.source, own, record.image_id
+    return "\0".join((record.source, own, record.image_id))

@@ -133,7 +133,8 @@ class ImageLabels:
 class ImageTags:
     """Words for the regions of one image, row for row with its `ImageRegions`.
 
-    tags:       N words, "" where the policy dropped the word
+    tags:       N words, "" where the policy dropped the word; may be one for an image without
+                regions, of which words are known all the same
     attributes: N tuples of attribute words, by falling score
     language:   "en" or "zh"
     """

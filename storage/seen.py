@@ -20,6 +20,13 @@ class SeenKeys:
     def __len__(self) -> int:
         return self._num
 
+    def __contains__(self, key: str) -> bool:
+        digest, mask = _digest(key), len(self._slots) - 1
+        at = digest & mask
+        while self._slots[at] not in (0, digest):
+            at = (at + 1) & mask
+        return self._slots[at] == digest
+
     def add(self, key: str) -> bool:
         """Remember a text; tells whether it is new."""
         before = self._num

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flows.balance import check_balance
 from flows.corpus_table import CorpusCounts, CorpusTable
 from flows.gathering import AutoSplit, Gathering, Said
 from flows.photos import read_photo_ids
@@ -48,7 +49,12 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """num_split_conflicts: photos that different sources put into different splits."""
+    """What a run of the stage did.
+
+    num_in:          records that were read, and entries about what no record could be made of or
+                     was cut; in = out + quarantined
+    num_split_conflicts: photos that different sources put into different splits
+    """
 
     num_in: int
     num_out: int
@@ -85,22 +91,25 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
             gathering.take(call_reader(call, files), call.reader)
     table = counts.table(sorted(image_ids))
     atomic_write_json(outputs.corpus, table.as_json())
-    return _summary(table, aside.num_entries, gathering.split_conflicts())
+    return _summary(table, gathering, aside.num_entries)
 
 
-def _summary(table: CorpusTable, num_quarantined: int, conflicts: list[str]) -> Summary:
-    if conflicts:
+def _summary(table: CorpusTable, gathering: Gathering, num_quarantined: int) -> Summary:
+    if gathering.num_conflicts:
         _log.warning(
             "%d photos lie in several splits, first %r; choose sources that agree, or split: auto",
-            len(conflicts),
-            conflicts[0],
+            gathering.num_conflicts,
+            gathering.first_conflict,
         )
-    num_out = table.num_texts + table.num_of("objects")
+    num_in, num_out = gathering.num_in, table.num_texts + table.num_of("objects")
+    check_balance(
+        "collect_annotations", num_in=num_in, num_out=num_out, num_quarantined=num_quarantined
+    )
     return Summary(
-        num_in=num_out + num_quarantined,
+        num_in=num_in,
         num_out=num_out,
         num_quarantined=num_quarantined,
-        num_split_conflicts=len(conflicts),
+        num_split_conflicts=gathering.num_conflicts,
         num_captions=table.num_of("captions"),
         num_questions=table.num_of("questions"),
         num_pairs=table.num_of("pairs"),

@@ -2,7 +2,8 @@
 
 VinVL's yaml with its table of texts, labels and features (`storage.published.vinvl_corpus`). The
 features keep their six box numbers, so that a model reads the published values bit for bit; a
-caption's second text comes back word for word from its tags, a question's from its answer.
+caption's second text comes back word for word from its tags, a question's from its answer. An
+image without regions has one row of tags, which holds them all.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from flows.balance import check_balance
 from flows.progress import SILENT, Progress
 from storage.records import (
     INCLUDED,
@@ -26,10 +29,11 @@ if TYPE_CHECKING:
     from flows.corpus_table import CorpusTable
     from storage.published.vinvl_corpus import PublishedCorpus
 
-VERSION = 1
+VERSION = 2
 SOURCE = "import_corpus"
 _BOXES = 6
 """Numbers at the end of a feature: x1/W, y1/H, x2/W, y2/H, w/W, h/H."""
+_MOST_CLASSES = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         dtype=config.dtype,
     )
     write_regions(outputs.regions, progress.track(images.regions(), unit="images"), settings)
-    write_tags(outputs.tags, images.tags())
+    num_images = write_tags(outputs.tags, images.tags()).num_rows
     counts = CorpusCounts()
     dropped = list(images.quarantined.values())
     with AnnotationWriter(outputs.annotations) as writer:
@@ -121,15 +125,16 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
             else:
                 writer.add(said)
                 counts.take(said)
-    write_quarantine(outputs.annotations.parent / QUARANTINE_NAME, dropped)
-    atomic_write_json(outputs.corpus, counts.table().as_json())
+    num_dropped = write_quarantine(outputs.annotations.parent / QUARANTINE_NAME, dropped)
     table = counts.table()
-    num_images = len(corpus.image_keys) - len(images.quarantined)
+    atomic_write_json(outputs.corpus, table.as_json())
+    num_in = len(corpus.image_keys) + len(corpus.documents)
     num_out = num_images + table.num_texts
+    check_balance("import_corpus", num_in=num_in, num_out=num_out, num_quarantined=num_dropped)
     return Summary(
-        num_in=num_out + len(dropped),
+        num_in=num_in,
         num_out=num_out,
-        num_quarantined=len(dropped),
+        num_quarantined=num_dropped,
         num_images=num_images,
         num_captions=table.num_of("captions"),
         num_questions=table.num_of("questions"),
@@ -211,16 +216,17 @@ class _Images:
     def tags(self) -> Iterator[ImageTags]:
         """Words of the images whose regions were read, row for row.
 
-        Joined by spaces they are the published text.
+        Joined by spaces they are the published text, also where there is no region.
         """
         for number in self._order:
             rows = int(self._num_regions[number])
             if rows >= 0:
                 key = self._corpus.image_keys[int(number)]
+                words = row_for_row(self._names(key), max(rows, 1))
                 yield ImageTags(
                     image_id=image_id_of(key),
-                    tags=row_for_row(self._names(key), rows),
-                    attributes=((),) * rows,
+                    tags=words,
+                    attributes=((),) * len(words),
                     language=self._config.language,
                 )
 
@@ -276,7 +282,7 @@ class _Images:
             raise DamagedFileError(
                 f"image {key!r}: features are {features.shape[1]} wide, the first ones {width}"
             )
-        names = row_for_row(self._names(key), num)
+        names = self._names(key)
         scale = np.array([labels.width, labels.height] * 2, dtype=np.float32)
         has_boxes = width >= _BOXES and num
         boxes = features[:, -_BOXES:-2] * scale if has_boxes else np.zeros((num, 4), np.float32)
@@ -287,17 +293,25 @@ class _Images:
             width=labels.width,
             boxes=boxes.astype(np.float32),
             features=features.reshape(num, width),
-            class_ids=np.array([self._class_id(name) for name in names], dtype=np.int16),
+            class_ids=self._class_ids_of(names, num),
             confidences=np.ones(num, np.float32),  # not published; the order is the detector's
             attribute_ids=np.zeros((num, 0), np.int16),
             attribute_scores=np.zeros((num, 0), np.float32),
-            class_names=names,
+            class_names=row_for_row(names, num),
             attribute_names=((),) * num,
         )
 
-    def _class_id(self, name: str) -> int:
-        """Numbers by first occurrence; 0 for a region without a name."""
-        return self._class_ids.setdefault(name, len(self._class_ids) + 1) if name else 0
+    def _class_ids_of(self, names: tuple[str, ...], num: int) -> NDArray[np.int16]:
+        """Class of each region: numbers by first occurrence; 0 without a name or a number left.
+
+        Where a region stands for several names, it is of the class of the first.
+        """
+        found = np.zeros(num, np.int16)
+        for row, name in enumerate(names[:num]):
+            if name and len(self._class_ids) < _MOST_CLASSES:
+                self._class_ids.setdefault(name, len(self._class_ids) + 1)
+            found[row] = self._class_ids.get(name, 0)
+        return found
 
 
 def row_for_row(names: tuple[str, ...], num: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.balance import Counting, check_balance
 from flows.file_sources import FileSource
 from flows.progress import SILENT, Progress
 from oscar_core.translation_checks import CHINESE
@@ -25,7 +26,7 @@ from storage.sources import cache_folder, local_path
 from translation.lexicon import GENERAL, OWN_LEXICON
 
 if TYPE_CHECKING:
-    from flows.text_translation import Wanted
+    from flows.text_translation import Said, Wanted
 
 VERSION = 1
 USES_DEVICE = True
@@ -122,7 +123,10 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     words = AnswerWords(config.domain) if by_words else None
     model = local_path(config.model)
     identity = identity_of(model, direction, config.decoding)
-    sentences = distinct_by_length(each for kind in kinds for each in sentences_of(kind, words))
+    read: Counting[Said] = Counting()
+    sentences = distinct_by_length(
+        each for kind in kinds for each in sentences_of(read.through(kind), words)
+    )
     with SentenceCache(cache_folder() / SENTENCES, identity) as cache:
         tally = render_all(
             sentences,
@@ -137,20 +141,21 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
             annotations,
             [translated(each, cache, words, direction.target) for each in kinds],
         )
-    write_quarantine(outputs.annotations.parent / QUARANTINE_NAME, dropped)
+    num_dropped = write_quarantine(outputs.annotations.parent / QUARANTINE_NAME, dropped)
+    check_balance("translate_texts", num_in=read.num, num_out=num_out, num_quarantined=num_dropped)
     report = {
         "languages": [direction.source, direction.target],
         "model": identity,
-        "records": {"in": num_out + len(dropped), "out": num_out},
+        "records": {"in": read.num, "out": num_out},
         "sentences": {"all": tally.num_sentences, "problems": dict(tally.problems)},
         "quarantined": count_reasons(dropped),
         "glossary": tally.glossary.as_json(),
     }
     atomic_write_json(outputs.report, report)
     return Summary(
-        num_in=num_out + len(dropped),
+        num_in=read.num,
         num_out=num_out,
-        num_quarantined=len(dropped),
+        num_quarantined=num_dropped,
         num_sentences=tally.num_sentences,
         num_cached=tally.num_cached,
         num_glossary_words=tally.glossary.num_words,

@@ -1,6 +1,7 @@
 """Annotations are joined with the photos of the run; what does not join is counted and listed."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.gathering import AutoSplit
+from flows.balance import LostRecordsError
+from flows.gathering import AutoSplit, Gathering
 from flows.photos import write_photos
 from flows.readers import ReaderCall
 from flows.stages.collect_annotations import Config, Inputs, Outputs, Summary, run
 from storage.annotation_shards import read_annotations
 from storage.quarantine import read_quarantine
-from storage.records import Annotations, ImageSource
+from storage.records import Annotations, CaptionAnnotation, ImageSource
 
 NAMES = st.text(min_size=1, max_size=20)
 
@@ -170,3 +172,49 @@ def test_questions_of_two_sources_keep_apart_under_one_number(tmp_path: Path) ->
 def test_shares_must_leave_something_to_train_on() -> None:
     with pytest.raises(ValueError, match="leave room for training"):
         AutoSplit(val=0.5, test=0.5)
+
+
+def test_a_record_that_is_neither_kept_nor_set_aside_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gathering, "_set_aside", lambda *_: None)
+    path = write_captions(tmp_path / "c.json", [(1, 7, "a cat"), (2, 8, "a dog")])
+    with pytest.raises(LostRecordsError, match="collect_annotations: 2 read, 1 written and 0 set"):
+        collect(tmp_path, [7], path)
+
+
+class _Captions(Sequence[CaptionAnnotation]):
+    """One caption a photo, made when asked for."""
+
+    def __len__(self) -> int:
+        return 4_000
+
+    def __getitem__(self, number: int) -> CaptionAnnotation:  # type: ignore[override]
+        if number >= len(self):
+            raise IndexError(number)
+        return CaptionAnnotation(
+            image_id=f"coco/{number:012d}",
+            caption_id=str(number),
+            text="a cat",
+            language="en",
+            split="train",
+            source="coco",
+        )
+
+
+class _EveryPhoto(frozenset[str]):
+    def __contains__(self, image_id: object) -> bool:
+        return True
+
+
+def test_gathering_holds_nothing_but_digests() -> None:
+    gathering = Gathering(_EveryPhoto(), AutoSplit(), keep=lambda _: None, drop=lambda _, __: None)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        gathering.take(Annotations(captions=_Captions()), "coco")  # type: ignore[arg-type]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert gathering.num_in == 4_000
+    assert (after - before) / 4_000 < 100  # two digests and what the tables have room for

@@ -3,9 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from flows.balance import LostRecordsError
 from flows.corpus_table import CorpusRow, CorpusTable
-from flows.stages.import_corpus import Config, Inputs, Outputs, Summary, count, row_for_row, run
+from flows.stages.import_corpus import (
+    Config,
+    Inputs,
+    Outputs,
+    Summary,
+    _Images,
+    count,
+    row_for_row,
+    run,
+)
 from oscar_core.regions import region_inputs
 from oscar_core.views import Views, ViewSettings
 from storage.library import Library, open_library
@@ -13,7 +24,7 @@ from storage.published.tsv import TsvReader, write_tsv
 from storage.published.vinvl_corpus import open_corpus
 from storage.quarantine import read_quarantine
 from storage.records import INCLUDED
-from tests.builders_corpus import features_of, write_corpus
+from tests.builders_corpus import features_of, write_corpus, write_features
 
 
 def imported(tmp_path: Path, **changes: object) -> tuple[Summary, Library]:
@@ -85,6 +96,40 @@ def test_an_image_without_regions_stays_in_the_count(tmp_path: Path) -> None:
     summary, library = imported(tmp_path)
     assert summary.num_images == 3
     assert library.regions_of("googlecc/1/7").features.shape == (0, 8)
+    views = Views(library, ViewSettings())
+    assert views["googlecc/1/7"].regions.shape == (0, 8)
+    assert views["googlecc/1/7"].tags == views.tags("googlecc/1/7") == "床"
+
+
+def test_a_region_of_several_names_is_no_class_of_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_corpus(source)
+    features = {"25": features_of(2, 2), "9": features_of(1, 2)}  # 25 has three names
+    write_features(source / "features/coco", features)
+    _, library = imported(tmp_path)
+    horses, cat = library.regions_of("coco/25"), library.regions_of("coco/9")
+    assert horses.class_names == ("马", "马 草地")
+    assert horses.class_ids.tolist() == [1, 1]
+    assert (cat.class_names, cat.class_ids.tolist()) == (("黑猫", ""), [2, 0])
+
+
+def test_more_names_than_class_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.stages.import_corpus._MOST_CLASSES", 2)
+    write_corpus(tmp_path / "source")
+    _, library = imported(tmp_path)
+    assert library.regions_of("coco/25").class_ids.tolist() == [1, 1, 2, 0]
+    assert library.regions_of("coco/9").class_ids.tolist() == [0, 0]
+    assert library.regions_of("coco/9").class_names == ("黑猫", "")
+
+
+def test_an_image_that_is_neither_written_nor_set_aside_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_corpus(tmp_path / "source")
+    whole = _Images.tags
+    monkeypatch.setattr(_Images, "tags", lambda images: list(whole(images))[1:])
+    with pytest.raises(LostRecordsError, match="import_corpus: 7 read, 6 written and 0 set"):
+        imported(tmp_path)
 
 
 def test_counting_reads_no_features(tmp_path: Path) -> None:

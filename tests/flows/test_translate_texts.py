@@ -4,13 +4,15 @@ import json
 import os
 import signal
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.balance import LostRecordsError
 from flows.stages.translate_texts import Config, Inputs, Outputs, Summary, run
-from flows.text_translation import AnswerWords, distinct_by_length
+from flows.text_translation import AnswerWords, Wanted, distinct_by_length, waiting
 from oscar_core.errors import SentenceTranslationError
 from oscar_core.translation_settings import Decoding, Direction
 from storage.annotation_shards import read_annotations, write_annotations
@@ -138,6 +140,37 @@ def test_what_a_bad_model_writes_is_set_aside_and_counted(tmp_path: Path, random
     assert " became " in dropped[0].detail
     kept = len(after.captions) + len(after.questions)
     assert kept == len(SAID.captions) + len(SAID.questions) + summary.num_out
+
+
+def test_a_text_that_is_read_and_not_written_is_told(
+    tmp_path: Path, random: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Wanted.__iter__
+    passes: list[Wanted] = []
+
+    def loses_the_first_in_the_second_pass(wanted: Wanted) -> Any:
+        passes.append(wanted)
+        found = list(whole(wanted))
+        return iter(found[1:] if len(passes) == 3 else found)  # captions, questions, captions
+
+    monkeypatch.setattr(Wanted, "__iter__", loses_the_first_in_the_second_pass)
+    with pytest.raises(LostRecordsError, match="translate_texts: 6 read"):
+        translate(tmp_path, random)
+
+
+def test_what_is_there_already_is_known_by_digests() -> None:
+    """Not by its texts: there are millions."""
+    chinese = [caption(number, "狗", language="zh") for number in range(4_000)]
+    english = [caption(number, "a dog") for number in (0, 3_999, 4_000)]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        wanted = waiting([*chinese, *english], "en", "zh", ())
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [each.image_id for each in wanted] == ["p/4000"]
+    assert (after - before) / 4_000 < 60
 
 
 def test_known_words_that_a_translation_lacks_are_listed(tmp_path: Path, taught: Path) -> None:

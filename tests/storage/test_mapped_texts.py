@@ -212,6 +212,7 @@ def test_a_key_twice_is_named() -> None:
 def test_seen_keys_are_a_set(keys: list[str]) -> None:
     seen, plain = SeenKeys(), set[str]()
     for key in keys:
+        assert (key in seen) == (key in plain)
         assert seen.add(key) == (key not in plain)
         plain.add(key)
     assert len(seen) == len(plain)
