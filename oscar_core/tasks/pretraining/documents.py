@@ -180,9 +180,17 @@ def _silenced(config: Config) -> set[str]:
 
 
 def near_tags(documents: Documents, members: Iterable[int]) -> Mapping[str, tuple[int, ...]]:
-    """Sorted tags -> the captions among `members` whose image has just these."""
+    """Sorted tags -> the captions among `members` of the images that have just these.
+
+    Tags that one image alone has are left out: they are near to nothing.
+    """
     near: dict[str, list[int]] = {}
     for number in members:
         if number < documents.num_captions:
             near.setdefault(tag_key(documents[number].second), []).append(int(number))
-    return {key: tuple(numbers) for key, numbers in near.items()}
+    images = documents.image_numbers
+    return {
+        key: tuple(numbers)
+        for key, numbers in near.items()
+        if any(images[number] != images[numbers[0]] for number in numbers)
+    }

@@ -93,11 +93,17 @@ class _Search:
         return self._look(pool, is_other, self._second_of, self._is_second_wrong)
 
     def first(self) -> _Found | None:
-        """A wrong first text."""
-        pool: _Pool = self._corpus.members
+        """A wrong first text; near ones where there are any."""
         near = self._config.near_negatives
         if near > 0.0 and not self._right.is_question and self._dice.random() < near:
-            pool = self._corpus.near.get(tag_key(self._right.second)) or pool
+            found = self._first_of(self._corpus.near.get(tag_key(self._right.second), ()))
+            if found is not None:
+                return found
+        return self._first_of(self._corpus.members)
+
+    def _first_of(self, pool: _Pool) -> _Found | None:
+        if not len(pool):
+            return None
         return self._look(
             pool, self._is_other_image, lambda found: found.first, self._is_first_wrong
         )

@@ -99,7 +99,8 @@ class Config:
         label_mask: Probability for wordpieces that belong to a word of the detector; None: as the
             others.
         tag_drop: Share of caption rows without tags.
-        near_negatives: Share of wrong captions that come from an image with the same tags.
+        near_negatives: Share of wrong captions that come from an image with the same tags, where
+            there is one.
         region_weight: Of the region objective: name each region (the detector's class and best
             attributes) from its encoder output; 0 is off.
         region_attributes: Attributes of each region to be named.
@@ -203,7 +204,8 @@ class Corpus:
     members:       numbers of the documents of this set
     answered:      those of them that are questions
     negatives:     where a wrong second text comes from
-    near:          sorted tags -> members that are captions of images with just these tags
+    near:          sorted tags -> members that are captions of the images with just these tags,
+                   where there are several
     label_words:   every word of the detector that the images bear
     """
 

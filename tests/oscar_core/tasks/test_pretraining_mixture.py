@@ -12,6 +12,7 @@ import pytest
 from oscar_core.errors import TaskError
 from oscar_core.task import Phase
 from oscar_core.tasks.pretraining.dataset import Examples, examples, phases
+from oscar_core.tasks.pretraining.documents import tag_key
 from oscar_core.tasks.pretraining.records import Config, Extra
 from oscar_core.training.order import Order
 from oscar_core.views import Views, ViewSettings
@@ -112,6 +113,23 @@ def test_source_weights_inside_an_extra_set_leave_its_loss_weight() -> None:
     batch = Order([phase], batch_size=40, seed=0).batch(0, 0)
     assert batch.weights[batch.pools == 0].sum() == pytest.approx(0.4)
     assert batch.weights[batch.pools == 1].sum() == pytest.approx(0.6)
+
+
+def test_tags_that_one_image_alone_has_are_near_to_nothing() -> None:
+    config = Config(view=VIEW, near_negatives=0.5)
+    own = LIBRARY.tags["blocks/000"]
+    alone = {"blocks/000": replace(own, tags=("灯",) * len(own.tags))}
+    found, _ = opened(config, replace(LIBRARY, tags={**LIBRARY.tags, **alone}))
+    captions = list(found.documents[: found.documents.num_captions])
+    images_by_tags: dict[str, set[str]] = {}
+    for each in captions:
+        images_by_tags.setdefault(tag_key(each.second), set()).add(each.image_id)
+    sizes = {tags: len(images) for tags, images in images_by_tags.items()}
+    assert 1 in sizes.values()
+    near = found[0].corpus.near
+    assert set(near) == {tags for tags, num in sizes.items() if num > 1}
+    for tags, numbers in near.items():
+        assert {captions[number].image_id for number in numbers} == images_by_tags[tags]
 
 
 def test_a_misspelled_source_of_weight_0_is_told() -> None:

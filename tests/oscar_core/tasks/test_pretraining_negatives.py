@@ -97,6 +97,27 @@ def test_documents_of_the_same_image_are_drawn_again() -> None:
     assert found.document.image_id == "1"
 
 
+def near_to(own: Example, *numbers: int) -> Example:
+    """With these captions as the ones that bear its tags."""
+    return replace(own, corpus=replace(own.corpus, near={"b": numbers}))
+
+
+def test_a_near_wrong_caption_has_the_same_tags() -> None:
+    own, *_ = examples_of(caption("1", "a", "b"), caption("2", "c", "d"), caption("3", "e", "b"))
+    dice = Scripted(FIRST, 0.4, 1)
+    found = perhaps_wrong(config_of(near_negatives=0.5), near_to(own, 0, 2), dice)
+    assert (found.document.first, found.kind) == ("e", WRONG_FIRST)
+
+
+@pytest.mark.parametrize("near", [(), (0, 2)])
+def test_without_a_near_caption_any_wrong_one_is_taken(near: tuple[int, ...]) -> None:
+    own, *_ = examples_of(caption("1", "a", "b"), caption("2", "c", "d"), caption("3", "a", "b"))
+    looks = [0] * 11 if near else []  # ten draws and a walk among those that say the same
+    dice = Scripted(FIRST, 0.4, *looks, 1)
+    found = perhaps_wrong(config_of(near_negatives=0.5), near_to(own, *near), dice)
+    assert (found.document.first, found.kind) == ("c", WRONG_FIRST)
+
+
 def test_any_text_may_be_the_wrong_second_one() -> None:
     own, _ = examples_of(caption("1", "a", "b"), caption("2", "c", "d"), negatives="any")
     told = [perhaps_wrong(config_of(), own, Scripted(SECOND, 1, half)) for half in (0, 1)]
