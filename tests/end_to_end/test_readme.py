@@ -70,9 +70,10 @@ def test_a_command_takes_the_options_shown(
             assert f" {word.partition('=')[0]} " in said.out
 
 
-@pytest.mark.parametrize(
-    "words", [w for w in commands("oscar-flow") if w[0] in ("plan", "run")], ids=" ".join
-)
+PLANNED = [w for w in commands("oscar-flow") if w[0] in ("plan", "run") and "--dry-run" not in w]
+
+
+@pytest.mark.parametrize("words", PLANNED, ids=" ".join)
 def test_a_configuration_shown_makes_a_plan(
     words: list[str],
     tmp_path: Path,
@@ -86,6 +87,18 @@ def test_a_configuration_shown_makes_a_plan(
     said = oscar(capsys, monkeypatch, "plan", *words[1:])
     assert said.err == ""
     assert "never ran" in said.out
+
+
+@pytest.mark.slow  # it times updates of a model of the published size
+@pytest.mark.parametrize(
+    "words", [w for w in commands("oscar-flow") if "--dry-run" in w], ids=" ".join
+)
+def test_a_dry_run_shown_says_what_is_to_be_filled_in(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = oscar(capsys, monkeypatch, *words)
+    assert said.status == 2
+    assert "--set data.root=FOLDER" in said.err
 
 
 def write_own_configuration(folder: Path) -> None:
