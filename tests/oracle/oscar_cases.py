@@ -1,10 +1,12 @@
 """Reading recorded model cases: settings, weights and inputs in our own types."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from oscar_core.models import (
 from oscar_core.packing import PackedBatch
 from oscar_core.published.bert_names import load_published, published_name
 from oscar_core.published.config_json import encoder_config
+from tests.locations import oracle_dir, oracle_files
 
 ORIGINAL_LOSSES = LossCompat(
     gives_nan_without_masks=True,
@@ -28,6 +31,9 @@ ORIGINAL_LOSSES = LossCompat(
     scores_choices_with_two=True,
     may_drop_every_word=True,
 )
+
+
+FOLDER = oracle_dir("oscar")
 
 
 @cache
@@ -40,18 +46,32 @@ def part(stored: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)}
 
 
-def batch_of(inputs: Mapping[str, Tensor]) -> PackedBatch:
-    """A batch from the original's argument names; choices of an example become rows."""
+def batch_of(inputs: Mapping[str, Tensor], width: int) -> PackedBatch:
+    """A batch from the original's argument names; choices of an example become rows.
+
+    Types, mask, positions and regions are optional there: types 0, everything visible, positions
+    from 0, no regions.
+
+    Args:
+        inputs: By argument name.
+        width: Of a region's numbers.
+    """
     ids = inputs["input_ids"]
-    regions = inputs["img_feats"]
-    mask = inputs["attention_mask"].bool()
+    regions = inputs.get("img_feats")
+    if regions is None:
+        regions = torch.zeros(*ids.shape[:-1], 0, width)
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        mask = torch.ones(*ids.shape[:-1], ids.shape[-1] + regions.shape[-2])
+    mask = mask.bool()
     if ids.dim() == 3:
         mask = mask.flatten(0, 1)
         regions = regions.flatten(0, 1)
     positions = inputs.get("position_ids")
+    types = inputs.get("token_type_ids", torch.zeros_like(ids))
     return PackedBatch(
         input_ids=ids.reshape(-1, ids.shape[-1]),
-        token_type_ids=inputs["token_type_ids"].reshape(-1, ids.shape[-1]),
+        token_type_ids=types.reshape(-1, ids.shape[-1]),
         attention_mask=mask,
         region_features=regions,
         position_ids=None if positions is None else positions.reshape(-1, ids.shape[-1]),
@@ -60,7 +80,7 @@ def batch_of(inputs: Mapping[str, Tensor]) -> PackedBatch:
 
 def head_of(config: Mapping[str, Any]) -> AnswerHead:
     return AnswerHead(
-        num_labels=config["num_labels"],
+        num_labels=config.get("num_labels", 2),
         kind=config.get("classifier") or "linear",
         hidden_scale=config.get("cls_hidden_scale") or 2,
     )
@@ -81,7 +101,7 @@ def build(class_name: str, config: Mapping[str, Any]) -> nn.Module:
     if class_name == "ImageBertForSequenceClassification":
         return ClassifierModel(ours, head)
     if class_name == "ImageBertForMultipleChoice":
-        return PairModel(ours, head, num_choices=config["num_choice"])
+        return PairModel(ours, head, num_choices=config.get("num_choice") or 2)
     if class_name == "OscarForMultipleChoice":
         return ChoiceModel(ours, head, ORIGINAL_LOSSES)
     raise AssertionError(f"no model of ours for {class_name}")
@@ -103,10 +123,46 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
 def check_close(actual: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
     assert actual.shape == expected.shape, f"{name}: {actual.shape} for {expected.shape}"
     torch.testing.assert_close(
-        actual.detach().double(),
+        actual.detach().cpu().double(),
         expected.double(),
         rtol=0.0,
         atol=tolerance,
         equal_nan=True,
         msg=lambda m: f"{name}: {m}",
     )
+
+
+def recorded(name: str) -> Any:
+    """Content of a JSON file of the oracle; {} where there is no oracle at all."""
+    files = oracle_files("oscar", name)
+    return json.loads(files[0].read_text(encoding="utf-8")) if files else {}
+
+
+def listed(cases: list[Any], names: Callable[[Any], str]) -> list[Any]:
+    """Cases as parameters; one skipped case where there is no oracle."""
+    if not FOLDER.is_dir():
+        skip = pytest.mark.skip(reason="no recorded outputs; set OSCAR_ORACLE_DIR to their folder")
+        return [pytest.param(None, marks=skip)]
+    assert cases, f"{FOLDER} lists no cases"
+    return [pytest.param(case, id=names(case)) for case in cases]
+
+
+MODELS = recorded("models/models.json")
+MISC = recorded("data_misc.json")
+CASES = {case["id"]: case for case in MODELS.get("cases", [])}
+TOLD = CASES.values()
+
+
+def of_kind(*kinds: str | None) -> list[Any]:
+    return listed([c for c in TOLD if c.get("kind") in kinds], lambda case: case["id"])
+
+
+def stored(case: Mapping[str, Any]) -> dict[str, Tensor]:
+    return tensors(FOLDER / "models" / case["file"])
+
+
+def weights(case: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights of a case, wherever they lie, tied copies filled in."""
+    source = CASES[case.get("weights_from") or case["id"]]
+    state = part(stored(source), "w/")
+    return state | {copy: state[original] for copy, original in source.get("tied", {}).items()}

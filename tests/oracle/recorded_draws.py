@@ -13,6 +13,7 @@ from oscar_core.tasks.pretraining.sample import Sample, make_sample
 from oscar_core.tokens import Tokenizer, read_vocabulary
 from oscar_core.views import View, ViewSettings
 from storage.published.vinvl_corpus import PublishedCorpus, open_corpus
+from tests.oracle.oscar_cases import ORIGINAL_LOSSES
 
 NEGATIVES: Mapping[int, Negatives] = {0: "any", 1: "second", 2: "answers"}
 """`--textb_sample_mode`."""
@@ -110,13 +111,12 @@ class Recorded:
             args: the original's options.
             lower: lower-case Latin letters.
         """
-        start, end = args.get("chunk_start_id", -1), args.get("chunk_end_id", -1)
         self.published = open_corpus(
             folder / yaml,
             folder,
             use_gt_labels=bool(args.get("use_gtlabels", 1)),
-            has_tags=bool(args["use_b"]),
-            chunks=(start, end) if 0 <= start <= end else None,
+            has_tags=bool(args.get("use_b", 1)),
+            chunks=chunks_of(args),
         )
         self.config = config_of(args)
         self.tokenizer = tokenizer_of(folder, lower)
@@ -145,16 +145,23 @@ class Recorded:
         return made
 
 
+def chunks_of(args: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Which chunks are read, the second one no more; None: all (specs/oscar.md 5.5)."""
+    start, end = args.get("chunk_start_id", -1), args.get("chunk_end_id", -1)
+    return (start, end) if 0 <= start <= end else None
+
+
 def config_of(args: Mapping[str, Any]) -> Config:
     """The original's options as our settings, with all of its quirks."""
     return Config(
-        view=ViewSettings(max_regions=args["max_img_seq_length"]),
-        max_text=args["max_seq_length"],
-        wrong_first=args["texta_false_prob"],
-        negatives=NEGATIVES[args["textb_sample_mode"]],
+        view=ViewSettings(max_regions=args.get("max_img_seq_length", 50)),
+        max_text=args.get("max_seq_length", 35),
+        wrong_first=args.get("texta_false_prob", 0.0),
+        negatives=NEGATIVES[args.get("textb_sample_mode", 0)],
         learns_mismatched=bool(args.get("mask_loss_for_unmatched", 1)),
-        reads_second=bool(args["use_b"]),
+        reads_second=bool(args.get("use_b", 1)),
         compat=ORIGINAL_SAMPLES,
+        loss_compat=ORIGINAL_LOSSES,
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from storage.published.vinvl_corpus import PublishedCorpus, open_corpus
+from storage.published.vinvl_corpus import PublishedCorpus
 from tests.locations import oracle_dir, oracle_files
+from tests.oracle.recorded_draws import Recorded, chunks_of
 
 pytestmark = pytest.mark.oracle
 ROOT = oracle_dir("oscar")
@@ -29,15 +30,15 @@ def cases() -> list[Any]:
 
 
 def opened(case: dict[str, Any]) -> PublishedCorpus:
-    place, args = ROOT / "oscar_tiny", case["args"]
-    first = args.get("chunk_start_id", -1)
-    return open_corpus(
-        place / case["yaml"],
-        place,
-        use_gt_labels=bool(args["use_gtlabels"]),
-        has_tags=bool(args["use_b"]),
-        chunks=(first, args["chunk_end_id"]) if first >= 0 else None,
-    )
+    lower = case.get("do_lower_case", True)
+    return Recorded(ROOT / "oscar_tiny", case["yaml"], case["args"], lower=lower).published
+
+
+def test_chunks_are_chosen_only_by_two_numbers_in_order() -> None:
+    told = {(-1, -1): None, (0, 2): (0, 2), (3, 3): (3, 3), (2, 1): None, (-1, 4): None}
+    for (start, end), chosen in told.items():
+        assert chunks_of({"chunk_start_id": start, "chunk_end_id": end}) == chosen
+    assert chunks_of({}) is None
 
 
 @pytest.mark.parametrize("case", cases())
@@ -49,7 +50,7 @@ def test_documents(case: dict[str, Any]) -> None:
     found = [
         [f"{each.image_key}|{each.label_key}", each.first, each.second] for each in corpus.documents
     ]
-    if case["docs"] is not None:
+    if case.get("docs") is not None:
         assert found == case["docs"]
     questions = [i for i, each in enumerate(corpus.documents) if each.is_question]
     assert corpus.question_rows.tolist() == questions
@@ -59,7 +60,7 @@ def test_documents(case: dict[str, Any]) -> None:
 def test_sizes_and_features(case: dict[str, Any]) -> None:
     corpus = opened(case)
     stored = load_file(ROOT / "samples.safetensors")[f"{case['name']}/img_feat"]
-    room = case["args"]["max_img_seq_length"]
+    room = case["args"].get("max_img_seq_length", 50)
     for item, wanted in zip(case["items"], stored, strict=True):
         document = corpus.documents[item["index"]]
         assert {"height": document.height, "width": document.width} == item["info"]

@@ -1,14 +1,15 @@
 """Whole runs of the original's pretraining script against our parts put together.
 
 Start weights, batches and draws are the recorded ones; corpus reader, samples, layout, model,
-losses, optimiser and schedule are ours. Tolerances: specs/oscar.md 12; 5e-6 for losses, 1e-4 for
+losses and the whole training loop (weights of the data sets, accumulation, cutting, rates, updates,
+checkpoints, going on from them) are ours. Tolerances: specs/oscar.md 12; 5e-6 for losses, 1e-4 for
 weights after the last update, and as much as the rates add up to for the keys' biases, whose
 gradient is rounding noise.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,17 +17,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from oscar_core.compat import TrainingCompat
 from oscar_core.published.bert_names import load_published, published_name, to_published
 from oscar_core.published.config_json import encoder_config
 from oscar_core.task import Losses
-from oscar_core.tasks.pretraining.collate import lay_out
+from oscar_core.tasks.pretraining.collate import Batch, lay_out
 from oscar_core.tasks.pretraining.train import losses
 from oscar_core.training.config import TrainingConfig
-from oscar_core.training.optimiser import PublishedAdamW, build_optimiser
 from oscar_core.training.schedule import rate_factor
 from tests.locations import oracle_dir, oracle_files
 from tests.oracle.oscar_cases import build, check_close, part
 from tests.oracle.recorded_draws import Recorded
+from tests.oracle.recorded_training import Course, batch_size, learn, scaled_losses
 
 pytestmark = pytest.mark.oracle
 FOLDER = oracle_dir("oscar")
@@ -47,7 +49,11 @@ DEFAULTS = {  # specs/oscar.md 8
     "extra_loss_weight": "0.0",
     "extra_textb_sample_mode": "1",
     "adam_epsilon": "1e-8",
+    "chunk_start_id": "-1",
+    "chunk_end_id": "-1",
 }
+_SAID_ALIKE = ("max_iters", "ckpt_period", "log_period")
+"""May differ between a run and the one that it continues."""
 
 
 def told() -> list[Mapping[str, Any]]:
@@ -83,106 +89,71 @@ def weights_of(run: Mapping[str, Any], when: str) -> dict[str, Tensor]:
 
 
 def data_sets(run: Mapping[str, Any]) -> list[Recorded]:
-    """The main data set and the extra one, if there is one."""
+    """The main data set and the extra one, if there is one; both may read the same file."""
     told = options(run)
-    args: dict[str, Any] = {
-        name: int(told[name])
-        for name in ("use_b", "use_gtlabels", "mask_loss_for_unmatched", "max_seq_length")
-    }
-    args["max_img_seq_length"] = int(told["max_img_seq_length"])
+    whole = ("use_b", "use_gtlabels", "mask_loss_for_unmatched", "max_seq_length")
+    more = ("max_img_seq_length", "chunk_start_id", "chunk_end_id")
+    args: dict[str, Any] = {name: int(told[name]) for name in (*whole, *more)}
     args["texta_false_prob"] = float(told["texta_false_prob"])
-    modes = {told["dataset_file"]: int(told["textb_sample_mode"])}
+    chosen = [(told["dataset_file"], int(told["textb_sample_mode"]))]
     if "extra_dataset_file" in told:
-        modes[told["extra_dataset_file"]] = int(told["extra_textb_sample_mode"])
+        chosen.append((told["extra_dataset_file"], int(told["extra_textb_sample_mode"])))
     lower = "do_lower_case" in told
     return [
         Recorded(FOLDER / "oscar_tiny", yaml, args | {"textb_sample_mode": mode}, lower=lower)
-        for yaml, mode in modes.items()
+        for yaml, mode in chosen
     ]
-
-
-@dataclass
-class Learner:
-    """A model under way.
-
-    found:  losses of every forward pass
-    rates:  of every update
-    """
-
-    model: nn.Module
-    optimiser: PublishedAdamW
-    found: list[Losses]
-    rates: list[float]
 
 
 def training_of(run: Mapping[str, Any]) -> TrainingConfig:
     told = options(run)
+    parts = int(told["gradient_accumulation_steps"])
     return TrainingConfig(
         steps=int(told["max_iters"]),
+        batch_size=batch_size(len(run["batches"]), parts),
+        accumulation=parts,
         learning_rate=float(told["learning_rate"]),
         warmup=float(told["warmup_steps"]),
         weight_decay=0.01,
         adam_epsilon=float(told["adam_epsilon"]),
         max_gradient_norm=max(0.0, float(told["max_grad_norm"])),
+        checkpoint_every=0,
+        compat=TrainingCompat(replays_when_resumed=True),
     )
 
 
-def new_learner(run: Mapping[str, Any]) -> Learner:
+def new_model(run: Mapping[str, Any]) -> nn.Module:
     """A model with the recorded start weights."""
     model = build("BertImgForPreTraining", run["saved_config"])
     state = weights_of(run, "init")
     state.setdefault(DECODER, state["bert.embeddings.word_embeddings.weight"])
     report = load_published(model, state)
     assert (report.missing, report.unused, report.resized) == ((), (), ())
-    model.train()
-    return Learner(model, build_optimiser(model, training_of(run)), [], [])
+    return model
 
 
-def shares_of(run: Mapping[str, Any], num_sets: int) -> list[float]:
-    """How much the loss of each data set counts; Q27 makes no difference here."""
+def judge(model: nn.Module, recorded: Recorded, batch: Batch, number: int) -> Losses:
+    return losses(recorded.config, model, batch, number)  # type: ignore[arg-type]  # a module
+
+
+def course_of(run: Mapping[str, Any]) -> Course:
+    """All batches of a run, made from their recorded draws: main, extra, main, ..."""
+    sets, samples = data_sets(run), iter(run["samples"])
+    steps = [
+        [_batch(recorded, batch, samples) for recorded, batch in zip(sets, batches, strict=True)]
+        for batches in zip(*run["batches"], strict=True)
+    ]
+    assert next(samples, None) is None, "samples were recorded that no batch holds"
     extra = float(options(run)["extra_loss_weight"])
-    return [1 - extra, extra] if num_sets == 2 else [1.0]
+    return Course(steps=steps, extra=extra, judge=judge, sets=sets)
 
 
-def train(learner: Learner, run: Mapping[str, Any], first: int, last: int) -> None:
-    """Updates `first` to `last` - 1 of a run, counted from 0, on its batches from the start."""
-    training, sets = training_of(run), data_sets(run)
-    parts = int(options(run)["gradient_accumulation_steps"])
-    samples = iter(run["samples"])
-    steps = zip(*run["batches"], strict=True)
-    for update in range(first, last):
-        for _, batches in zip(range(parts), steps, strict=False):
-            for recorded, batch, share in zip(
-                sets, batches, shares_of(run, len(sets)), strict=True
-            ):
-                loss = loss_of(learner.model, recorded, batch, samples)
-                learner.found.append(loss)
-                (loss.total * share / parts).backward()
-        if training.max_gradient_norm > 0:
-            nn.utils.clip_grad_norm_(learner.model.parameters(), training.max_gradient_norm)
-        rate = training.learning_rate * rate_factor(training, update, training.num_steps(0))
-        for group in learner.optimiser.param_groups:
-            group["lr"] = rate
-        learner.optimiser.step()
-        learner.optimiser.zero_grad()
-        learner.rates.append(rate)
-
-
-def loss_of(
-    model: nn.Module,
-    recorded: Recorded,
-    batch: Sequence[int],
-    samples: Iterator[Mapping[str, Any]],
-) -> Losses:
-    """Our losses of a recorded batch, made from its recorded draws."""
-    made = []
-    for number in batch:
-        told = next(samples)
-        assert told["index"] == number
-        made.append(recorded.sample(number, told["draws"]))
+def _batch(recorded: Recorded, batch: list[int], samples: Any) -> Batch:
+    told = [next(samples) for _ in batch]
+    assert [each["index"] for each in told] == batch
+    made = [recorded.sample(each["index"], each["draws"]) for each in told]
     examples = [recorded.example(number) for number in batch]
-    laid_out = lay_out(recorded.config, recorded.tokenizer, examples, made)
-    return losses(recorded.config, model, laid_out, 1)  # type: ignore[arg-type]  # a module
+    return lay_out(recorded.config, recorded.tokenizer, examples, made)
 
 
 def resumed_at(run: Mapping[str, Any]) -> int:
@@ -192,52 +163,80 @@ def resumed_at(run: Mapping[str, Any]) -> int:
 
 def beginning_of(run: Mapping[str, Any]) -> Mapping[str, Any]:
     """The run whose checkpoint this one continues: told the same, from the start."""
-    return next(each for each in RUNS if each["argv"] == run["argv"] and not resumed_at(each))
+
+    def said(each: Mapping[str, Any]) -> dict[str, str]:
+        return {k: v for k, v in options(each).items() if k not in _SAID_ALIKE}
+
+    return next(each for each in RUNS if said(each) == said(run) and not resumed_at(each))
+
+
+def rates_of(run: Mapping[str, Any]) -> list[float]:
+    """Our rate of every update from the first."""
+    training = training_of(run)
+    num = training.num_steps(0)
+    return [training.learning_rate * rate_factor(training, k, num) for k in range(num)]
 
 
 @pytest.mark.parametrize("run", runs())
-def test_a_whole_run_ends_with_the_recorded_weights(run: Mapping[str, Any]) -> None:
-    first = resumed_at(run)
-    learner = new_learner(beginning_of(run) if first else run)
+def test_a_whole_run_ends_with_the_recorded_weights(run: Mapping[str, Any], tmp_path: Path) -> None:
+    first, training, rates = resumed_at(run), training_of(run), rates_of(run)
     if first:
-        train(learner, beginning_of(run), 0, first)
-        check_weights(learner, weights_of(run, "init"))
-        learner.found.clear()
-    train(learner, run, first, training_of(run).num_steps(0))
-    assert learner.rates[first:] == pytest.approx(run["lr_at_each_update"], abs=1e-12)
-    assert len(learner.found) == len(run["forwards"])
-    for number, (found, wanted) in enumerate(zip(learner.found, run["forwards"], strict=True)):
+        begun = beginning_of(run)
+        model = new_model(begun)
+        learn(course_of(begun), training_of(begun), model, tmp_path, updates=first)
+        check_weights(model, weights_of(run, "init"), sum(rates_of(begun)[:first]))
+    # of a run that goes on, the checkpoint alone may tell what was learned
+    model = build("BertImgForPreTraining", run["saved_config"]) if first else new_model(run)
+    course = course_of(run)
+    learn(course, training, model, tmp_path, updates=training.num_steps(0))
+    assert rates[first:] == pytest.approx(run["lr_at_each_update"], abs=1e-12)
+    rows = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates, rel=1e-5, abs=1e-12)
+    check_losses(course, run)
+    check_weights(model, weights_of(run, "final"), sum(rates))
+
+
+def check_losses(course: Course, run: Mapping[str, Any]) -> None:
+    """Of every forward pass, of every update, and of the stretches between checkpoints."""
+    num_sets = len(course.sets)
+    assert len(course.found) == len(run["forwards"])
+    for number, wanted in enumerate(run["forwards"]):
+        found = course.found[divmod(number, num_sets)]
         pair = [float(found.total.detach()), float(found.parts["words"])]
         expected = [wanted["loss"], wanted["masked_lm_loss"]]
-        assert pair == pytest.approx(expected, abs=LOSSES), f"pass {number}"
-    check_weights(learner, weights_of(run, "final"))
+        assert pair == pytest.approx(expected, abs=LOSSES, nan_ok=True), f"pass {number}"
+    parts = int(options(run)["gradient_accumulation_steps"])
+    scaled = scaled_losses(course, parts)
+    of_updates = [sum(scaled[at : at + parts]) for at in range(0, len(scaled), parts)]
+    assert [each.total for each in course.reports] == pytest.approx(of_updates, abs=LOSSES)
+    offset = begin = resumed_at(run) * parts
+    assert run["loss_logs"]
+    for step, total in sorted(run["loss_logs"].items(), key=lambda pair: int(pair[0])):
+        end = int(step)
+        summed = sum(scaled[begin - offset : end - offset])
+        assert summed == pytest.approx(total, abs=LOSSES * (end - begin))
+        begin = end
 
 
-def check_weights(learner: Learner, expected: Mapping[str, Tensor]) -> None:
-    found = to_published({n: p.detach() for n, p in learner.model.named_parameters()})
+def check_weights(model: nn.Module, expected: Mapping[str, Tensor], rates: float) -> None:
+    found = to_published({n: p.detach() for n, p in model.named_parameters()})
     assert expected
     for name, weight in expected.items():
         is_noise = name.endswith("attention.self.key.bias")
-        tolerance = WEIGHTS + (2 * sum(learner.rates) if is_noise else 0.0)
+        tolerance = WEIGHTS + (2 * rates if is_noise else 0.0)
         check_close(found[name], weight, tolerance, name)
 
 
 @pytest.mark.parametrize("run", runs())
-def test_losses_are_logged_as_recorded(run: Mapping[str, Any]) -> None:
-    """`loss_logs.json`: scaled losses of main and extra batches, summed since the checkpoint."""
-    num_sets = len(run["batches"])
-    shares = shares_of(run, num_sets)
-    parts = int(options(run)["gradient_accumulation_steps"])
-    scaled = [
-        each["loss"] * shares[number % num_sets] / parts
-        for number, each in enumerate(run["forwards"])
-    ]
-    begin = resumed_at(run) * parts * num_sets
-    for step, total in run["loss_logs"].items():
-        end = int(step) * num_sets
-        offset = resumed_at(run) * parts * num_sets
-        assert sum(scaled[begin - offset : end - offset]) == pytest.approx(total, abs=1e-4)
-        begin = end
+def test_both_data_sets_may_read_one_file_and_chosen_chunks(run: Mapping[str, Any]) -> None:
+    yaml = options(run)["dataset_file"]
+    more = ["--extra_dataset_file", yaml, "--extra_textb_sample_mode", "0"]
+    more += ["--textb_sample_mode", "1", "--chunk_start_id", "0", "--chunk_end_id", "0"]
+    main, extra = data_sets({**run, "argv": [*run["argv"], *more]})
+    assert (main.config.negatives, extra.config.negatives) == ("second", "any")
+    whole = data_sets(run)[0].published
+    unchunked = [each for each in whole.documents if each.image_key.count("_") == 1]
+    assert len(main.published.documents) == len(unchunked)
 
 
 @pytest.mark.parametrize("run", runs())

@@ -35,7 +35,7 @@ def cases() -> list[Any]:
 
 
 def recorded(case: Mapping[str, Any]) -> Recorded:
-    return Recorded(SMALL_CORPUS, case["yaml"], case["args"], lower=case["do_lower_case"])
+    return Recorded(SMALL_CORPUS, case["yaml"], case["args"], lower=case.get("do_lower_case", True))
 
 
 @pytest.mark.parametrize("case", cases())
@@ -44,7 +44,8 @@ def test_documents_are_those_recorded(case: Mapping[str, Any]) -> None:
     assert len(published.documents) == case["length"] == case["num_docs"]
     assert case["corpus_lines"] == 2 * len(published.documents)
     assert len(published.question_rows) == case["num_qa_docs"]
-    for document, told in zip(published.documents, case["docs"] or [], strict=bool(case["docs"])):
+    docs = case.get("docs")
+    for document, told in zip(published.documents, docs or [], strict=bool(docs)):
         keys = f"{document.image_key}|{document.label_key}"
         assert [keys, document.first, document.second] == told
 
@@ -56,7 +57,8 @@ def test_samples_are_those_recorded(case: Mapping[str, Any]) -> None:
     prefix = f"{case['name']}/"
     expected = {k.removeprefix(prefix): v for k, v in told.items() if k.startswith(prefix)}
     assert expected
-    assert case["args"]["num_contrast_classes"] == from_draws.config.num_contrast_classes
+    classes = from_draws.config.num_contrast_classes
+    assert case["args"].get("num_contrast_classes", classes) == classes
     for place, item in enumerate(case["items"]):
         number = item["index"]
         sample = from_draws.sample(number, item["draws"])
