@@ -1,6 +1,5 @@
 """Trains, predicts and scores any task: what the stages of the flow call."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -17,15 +16,13 @@ from oscar_core.encoder import OscarEncoder
 from oscar_core.errors import WeightsError
 from oscar_core.model_folder import (
     FILES,
-    REGION_PARTS,
     StoredModel,
-    copy_weights,
     read_model,
-    with_answers,
     write_model,
 )
 from oscar_core.published.weights_file import weights_file
 from oscar_core.regions import region_inputs
+from oscar_core.starting import take_over
 from oscar_core.task import Knowledge, Scores, Task, load_task
 from oscar_core.tokens import Tokenizer, build_vocabulary, read_vocabulary
 from oscar_core.training.checkpoints import remove_checkpoints
@@ -41,9 +38,6 @@ from storage.trained import TRAINED, read_trained, write_trained
 
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints beside the model folder; gone when the training is done."""
-
-_ENCODER = "encoder."
-_LOG = logging.getLogger(__name__)
 
 
 def train_task(
@@ -72,7 +66,8 @@ def train_task(
         training: How long and how fast.
         library: Regions, tags and annotations.
         vocabulary: A BERT vocabulary; None keeps that of `start`, or builds one from the texts.
-        start: Model folder whose weights are taken over; heads and answers it lacks start anew.
+        start: Model folder whose weights are taken over; heads it lacks as a whole, and answers,
+            start anew; the summary names them.
         folder: Becomes the model folder.
         losses: Becomes `losses.jsonl`; trackers write into its folder, too.
         on_step: Told after every update.
@@ -97,8 +92,7 @@ def train_task(
         sizes = replace(sizes, hidden_dropout=hidden_dropout)
     seed_weights(training.seed)
     model = chosen.build_model(settings, knowledge, sizes)
-    if before is not None:
-        _take_over(model, before, knowledge)
+    taken = take_over(model, before, knowledge) if before is not None else None
     if training.standardise_regions:
         _standardise(model, library, is_new=before is None or not before.has_seen_regions)
     checkpoints = folder.parent / CHECKPOINTS
@@ -123,6 +117,10 @@ def train_task(
             on_step=on_step,
             should_stop=should_stop,
         )
+        if taken is not None:
+            summary = replace(
+                summary, drawn_anew=", ".join(taken.new), left_out=", ".join(taken.left_out)
+            )
         if together.writes:
             fold(_encoder(model))
             write_model(
@@ -231,25 +229,6 @@ def _sizes(
             f"these have {width}; was it trained with another detector?"
         )
     return before.encoder
-
-
-def _take_over(model: nn.Module, before: StoredModel, knowledge: Knowledge) -> None:
-    """Weights of an earlier training; only heads, and answers it did not know, may be new."""
-    weights = before.weights
-    if before.knowledge.answers and before.knowledge.answers != knowledge.answers:
-        weights = with_answers(weights, model, before.knowledge.answers, knowledge.answers)
-        known = len(set(knowledge.answers) & set(before.knowledge.answers))
-        _LOG.info(
-            "answers: %d go on from the earlier model, %d are new, %d of its are asked no more",
-            known,
-            len(knowledge.answers) - known,
-            len(before.knowledge.answers) - known,
-        )
-    new = copy_weights(model, weights)
-    own = () if before.has_seen_regions else REGION_PARTS
-    missing = [name for name in new if name.startswith(_ENCODER) and not name.startswith(own)]
-    if missing:
-        raise WeightsError(f"the model to start from lacks tensor {missing[0]!r}")
 
 
 def _finished(together: Together, folder: Path, identity: str) -> TrainSummary | None:

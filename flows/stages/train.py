@@ -61,7 +61,12 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """resumed_at: updates that earlier, interrupted attempts had done."""
+    """The training.
+
+    resumed_at: updates that earlier, interrupted attempts had done
+    drawn_anew: parts of the model that `start` lacks
+    left_out:   parts of `start` that the model lacks
+    """
 
     num_in: int
     num_out: int
@@ -69,6 +74,8 @@ class Summary:
     num_steps: int
     last_loss: float
     resumed_at: int
+    drawn_anew: str = ""
+    left_out: str = ""
 
 
 def shrunk(config: Config, halvings: int) -> Config:
@@ -107,10 +114,18 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     )
     if is_writer():
         facts = {"examples": summary.num_examples, "updates": summary.num_steps}
+        parts = {
+            "drawn anew, as the start lacks it": summary.drawn_anew,
+            "left out of the start": summary.left_out,
+        }
         learned = Learned(
             task=config.task,
             languages=(str(config.settings.get("language", "zh")),),
-            facts={**facts, "loss at the end": summary.last_loss},
+            facts={
+                **facts,
+                "loss at the end": summary.last_loss,
+                **{name: told for name, told in parts.items() if told},
+            },
             losses=outputs.losses,
             start=inputs.start,
         )
@@ -122,4 +137,6 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         num_steps=summary.num_steps,
         last_loss=summary.last_loss,
         resumed_at=summary.resumed_at,
+        drawn_anew=summary.drawn_anew,
+        left_out=summary.left_out,
     )

@@ -56,6 +56,8 @@ class TrainSummary:
     last_loss:    mean total of the last tenth of the updates
     phase_steps:  phase -> updates it took
     resumed_at:   updates that earlier, interrupted processes had done
+    drawn_anew:   parts of the model that the one it started from lacks, with commas
+    left_out:     parts of that one that the model lacks
     """
 
     num_steps: int
@@ -64,6 +66,8 @@ class TrainSummary:
     phase_steps: dict[str, int]
     resumed_at: int
     seconds: float
+    drawn_anew: str = ""
+    left_out: str = ""
 
 
 def train(

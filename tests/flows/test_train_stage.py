@@ -102,3 +102,14 @@ def test_the_model_carries_its_card(inputs: Inputs, tmp_path: Path) -> None:
     assert "a" * 64 in text
     assert "| updates | 6 |" in text
     assert str(tmp_path) not in text
+
+
+def test_the_card_and_the_summary_tell_what_began_anew(inputs: Inputs, tmp_path: Path) -> None:
+    train(inputs, tmp_path / "vqa")
+    start = replace(inputs, start=tmp_path / "vqa/model")
+    config = replace(CONFIG, task="captioning", settings={"max_text": 30, "max_text_a": 20})
+    summary = train(start, tmp_path, config)
+    assert (summary.drawn_anew, summary.left_out) == ("word_head", "classifier")
+    card = (tmp_path / "model/README.md").read_text()
+    assert "| drawn anew, as the start lacks it | word_head |" in card
+    assert "| left out of the start | classifier |" in card
