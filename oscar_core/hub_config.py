@@ -10,6 +10,22 @@ from oscar_core.errors import ModelConfigError
 
 MODEL_TYPE = "oscar"
 
+HEAD_SETTINGS = (
+    "num_labels",
+    "num_contrast_classes",
+    "head",
+    "head_hidden_scale",
+    "num_choices",
+    "answer_loss",
+    "is_tied",
+    "freezes_embedding",
+    "label_smoothing",
+    "drop_worst_ratio",
+    "drop_worst_after",
+    "published",
+)
+"""What `OscarHubConfig` holds beside the sizes of the encoder."""
+
 
 class OscarHubConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its __init_subclass__
     """Sizes of the encoder and settings of whichever head stands on it.
@@ -27,6 +43,8 @@ class OscarHubConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its 
         is_tied: The output projection of captioning is the word embedding.
         freezes_embedding: Captioning leaves the word embedding as it is.
         label_smoothing, drop_worst_ratio, drop_worst_after: See `oscar_core.losses.CaptionLoss`.
+        published: The `config.json` that a published model came with, as it was; it goes back into
+            the published layout.
     """
 
     model_type = MODEL_TYPE
@@ -73,6 +91,7 @@ class OscarHubConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its 
     label_smoothing: float = 0.0
     drop_worst_ratio: float = 0.0
     drop_worst_after: int = 0
+    published: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self, **other: Any) -> None:
         """Refuse sizes that cannot be built."""
@@ -89,6 +108,10 @@ class OscarHubConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its 
             ModelConfigError: They cannot be built.
         """
         return OscarConfig(**{each.name: getattr(self, each.name) for each in fields(OscarConfig)})
+
+    def head_settings(self) -> dict[str, Any]:
+        """What is not a size of the encoder: `OscarHubConfig(**asdict(sizes), **these)`."""
+        return {name: getattr(self, name) for name in HEAD_SETTINGS}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

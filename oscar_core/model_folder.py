@@ -1,7 +1,8 @@
 """A trained model on disk: weights, sizes, settings of its task, vocabulary, answers.
 
 model.safetensors   model.json   vocab.txt   answers.json
-`model.json` is written last; a folder without it is none of ours. A published folder (Oscar,
+`model.json` is written last, with the settings of the model's head as it was built beside those of
+its task; a folder without it is none of ours. A published folder (Oscar,
 VinVL, Mengzi-Oscar, a BERT) or one of transformers' layout is read in its place.
 """
 
@@ -21,10 +22,10 @@ from torch import Tensor, nn
 from oscar_core.config import OscarConfig
 from oscar_core.encoder import OscarEncoder, OscarPreTrained
 from oscar_core.errors import WeightsError
-from oscar_core.hub_config import OscarHubConfig
+from oscar_core.hub_config import HEAD_SETTINGS, OscarHubConfig
 from oscar_core.hub_folder import CONFIG, is_hub_folder, read_hub_folder
 from oscar_core.models import CaptionModel, ClassifierModel, PretrainingModel
-from oscar_core.published.checkpoints import load_published_folder
+from oscar_core.published.checkpoints import KINDS, MODELS, load_published_folder
 from oscar_core.task import Knowledge, load_task
 from oscar_core.tokens import read_vocabulary, write_vocabulary
 from storage.artifacts import atomic_path, atomic_write_json
@@ -37,7 +38,8 @@ WEIGHTS, SETTINGS, VOCABULARY, ANSWERS = (
 )
 FILES = (WEIGHTS, SETTINGS, VOCABULARY, ANSWERS)
 _VERSION = 1
-_YES_AND_NO = 2
+_YES_AND_NO = _TWO_WAY = 2
+_CAPTION_LOSS = ("label_smoothing", "drop_worst_ratio", "drop_worst_after")
 _ENCODER, _CONTRAST = "encoder.", "contrast_head."
 _WIDEN = "; turn it with `oscar-flow convert --as pretraining --widen-contrast`"
 REGION_PARTS = ("encoder.region_projection.", "encoder.region_norm.")
@@ -52,6 +54,8 @@ class StoredModel:
     """What a model folder says, weights included.
 
     config:           of the task; a `Config` of its folder
+    hub:              sizes of the encoder and settings of the head, as the model was built; None in
+                      folders that do not say the latter: then `config` decides
     has_seen_regions: False for a BERT, whose parts for regions start anew in any size
     """
 
@@ -61,14 +65,37 @@ class StoredModel:
     knowledge: Knowledge
     weights: dict[str, Tensor]
     has_seen_regions: bool = True
+    hub: OscarHubConfig | None = None
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether there is no head."""
+        return all(name.startswith(_ENCODER) for name in self.weights)
 
     def build(self) -> nn.Module:
-        """The model in evaluation mode.
+        """The model of the task in evaluation mode.
 
         Raises:
             WeightsError: Weights and settings do not fit.
         """
+        if self.hub is not None:
+            return self._filled(MODELS[KINDS[self.task]](self.hub))
         model = load_task(self.task).build_model(self.config, self.knowledge, self.encoder)
+        return self._filled(model)
+
+    def build_as_it_is(self) -> nn.Module:
+        """Likewise, but where there is no head the encoder alone.
+
+        Raises:
+            WeightsError: Weights and settings do not fit.
+        """
+        if not self.is_encoder:
+            return self.build()
+        encoder = OscarEncoder(self.hub or self.encoder)
+        self._filled(nn.ModuleDict({_ENCODER.rstrip("."): encoder}))
+        return encoder
+
+    def _filled(self, model: nn.Module) -> nn.Module:
         names = {name for name, _ in model.named_parameters()}
         if names != set(self.weights):
             odd = sorted(names ^ set(self.weights))
@@ -92,7 +119,11 @@ def write_model(
         OSError: It cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.named_parameters()}
+    before = _ENCODER if isinstance(model, OscarEncoder) else ""
+    weights = {
+        f"{before}{name}": value.detach().cpu().contiguous()
+        for name, value in model.named_parameters()
+    }
     with atomic_path(folder / WEIGHTS) as partial:
         save_file(weights, partial)
     write_vocabulary(folder / VOCABULARY, knowledge.tokenizer.vocabulary)
@@ -104,6 +135,8 @@ def write_model(
         "encoder": asdict(encoder),
         "settings": asdict(config),
     }
+    if isinstance(model, OscarPreTrained):
+        content["head"] = model.config.head_settings()
     atomic_write_json(folder / SETTINGS, content)
 
 
@@ -123,10 +156,12 @@ def read_model(folder: Path) -> StoredModel:
         if content["version"] != _VERSION:
             raise WeightsError(f"{folder / SETTINGS}: version {content['version']} is not known")
         task = load_task(content["task"])
+        encoder = OscarConfig(**content["encoder"])
         return StoredModel(
             task=task.name,
             config=TypeAdapter(task.config).validate_python(content["settings"]),
-            encoder=OscarConfig(**content["encoder"]),
+            encoder=encoder,
+            hub=_hub(encoder, content["head"]) if "head" in content else None,
             knowledge=Knowledge(
                 tokenizer=read_vocabulary(folder / VOCABULARY, lower_case=content["lower_case"]),
                 answers=tuple(json.loads((folder / ANSWERS).read_text(encoding="utf-8"))),
@@ -135,6 +170,15 @@ def read_model(folder: Path) -> StoredModel:
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise WeightsError(f"{folder}: no model can be read from it ({error})") from error
+
+
+def _hub(encoder: OscarConfig, head: Mapping[str, Any]) -> OscarHubConfig:
+    if not isinstance(head, Mapping):
+        raise ValueError("head: want an object")
+    unknown = sorted(head.keys() ^ set(HEAD_SETTINGS))
+    if unknown:
+        raise ValueError(f"head: {unknown[0]!r} is missing or not known")
+    return OscarHubConfig(**asdict(encoder), **head)
 
 
 def task_of(model: OscarPreTrained) -> str:
@@ -158,11 +202,16 @@ def task_of(model: OscarPreTrained) -> str:
 def settings_of(task: str, config: OscarHubConfig) -> Any:
     """The settings of a task's `Config` that a model fixes; the others are the task's defaults."""
     kind = load_task(task).config
-    known = {
+    known: dict[str, Any] = {
         "is_tied": config.is_tied,
         "freezes_embedding": config.freezes_embedding,
         "head": config.head,
     }
+    if config.num_contrast_classes == _TWO_WAY:
+        known["wrong_first"] = 0.0  # class 1 of vanilla Oscar: the second text is another's
+    for name in _CAPTION_LOSS:
+        if name in config.published:
+            known[name] = getattr(config, name)
     names = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in known.items() if name in names})
 
@@ -198,6 +247,7 @@ def _read_foreign(folder: Path) -> StoredModel:
         knowledge=Knowledge(tokenizer=tokenizer),
         weights=weights,
         has_seen_regions=not is_bert,
+        hub=model.config,
     )
 
 

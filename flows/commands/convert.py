@@ -101,7 +101,7 @@ def _open(source: Path, wishes: Wishes) -> _Opened:
     answers = () if wishes.answers is None else _read_answers(wishes.answers)
     if (source / SETTINGS).is_file():
         stored = read_model(source)
-        model = stored.build()
+        model = stored.build_as_it_is()
         if not isinstance(model, OscarPreTrained):
             raise WeightsError(f"{source}: a model of {stored.task} has no other layout")
         return _Opened(

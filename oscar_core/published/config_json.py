@@ -35,6 +35,8 @@ _RATES = {
     "initializer_range": ("initializer_range", 0.02),
 }
 _LOSS_TYPES = {"cross_entropy": "xe", "bce": "bce", "kl": "kl"}
+_UNREAD = ("finetuning_task", "img_feature_type", "output_attentions", "output_hidden_states")
+"""Written for the original's sake; they say nothing about the model."""
 _CAPTION_LOSS = ("label_smoothing", "drop_worst_ratio", "drop_worst_after")
 
 
@@ -126,6 +128,8 @@ def answer_loss_of(published: Mapping[str, object]) -> str:
 def published_config(config: OscarHubConfig, kind: Kind) -> dict[str, Any]:
     """Our settings as the original writes them for one kind of model.
 
+    What the model's own config.json said stands as it was, unless the model is another now.
+
     Source: specs/oscar.md 3.3; `pt/modeling_utils.py:PretrainedConfig`, `oscar/run_*.py`.
     """
     written = {
@@ -157,4 +161,19 @@ def published_config(config: OscarHubConfig, kind: Kind) -> dict[str, Any]:
         }
     if kind in ("pair", "choice"):
         written["num_choice"] = config.num_choices
-    return dict(sorted(written.items()))
+    kept = dict(config.published)
+    unread = {key: kept[key] for key in _unread(config, kind) if key in kept}
+    return dict(sorted({**kept, **written, **unread}.items()))
+
+
+def _unread(config: OscarHubConfig, kind: Kind) -> list[str]:
+    """Keys that say nothing about this model, or what it does anyway."""
+    chooses = kind in ("answers", "pair", "choice")
+    keys = list(_UNREAD)
+    if not chooses:
+        keys += ["num_labels"]
+    if config.head == "linear":
+        keys += ["cls_hidden_scale"]
+    if not chooses or answer_loss_of(config.published) == config.answer_loss:
+        keys += ["loss_type"]
+    return keys

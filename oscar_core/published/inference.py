@@ -90,6 +90,7 @@ def inferred_config(
         num_heads=_num_heads(shapes, published, notes),
         activation=activation(published),
         has_region_norm=_has_region_norm(shapes, published, notes),
+        published=dict(published),
         **_heads(shapes, published, notes),
     )
 

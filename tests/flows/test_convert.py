@@ -8,15 +8,27 @@ import torch
 
 from flows.commands.convert import Wishes, convert
 from flows.errors import FlowError
-from oscar_core.encoder import OscarPreTrained
+from oscar_core.encoder import OscarEncoder, OscarPreTrained
 from oscar_core.errors import WeightsError
-from oscar_core.heads import AnswerHead
+from oscar_core.heads import AnswerHead, HeadKind
 from oscar_core.model_folder import read_model
 from oscar_core.models import CaptionModel, ClassifierModel, PairModel, PretrainingModel
 from oscar_core.published.weights_file import PICKLED, read_tensors
 from oscar_core.published.writing import write_published
 from tests.builders_core import make_config, make_tokenizer
 from tests.command_line import oscar
+
+RECORDED = {
+    "img_feature_type": "faster_r-cnn",
+    "label_smoothing": 0.1,
+    "drop_worst_ratio": 0.2,
+    "drop_worst_after": 20000,
+    "loss_type": "sfmx",
+    "num_labels": 2,
+    "pruned_heads": {},
+    "num_attention_heads": 2,
+}
+"""What the original leaves in config.json; most of it says nothing about a model."""
 
 
 def published(folder: Path, model: OscarPreTrained) -> Path:
@@ -31,11 +43,16 @@ def published(folder: Path, model: OscarPreTrained) -> Path:
         CaptionModel(make_config()),
         CaptionModel(make_config(has_region_norm=False), is_tied=False),
         ClassifierModel(make_config(), AnswerHead(num_labels=2)),
+        ClassifierModel(make_config(), AnswerHead(num_labels=2, kind="mlp", hidden_scale=3)),
+        PretrainingModel(make_config(has_region_norm=False), num_contrast_classes=2),
+        OscarEncoder(make_config()),
     ],
-    ids=["pretraining", "captioning", "untied", "retrieval"],
+    ids=["pretraining", "captioning", "untied", "retrieval", "mlp", "oscar v1", "encoder"],
 )
 def test_published_ours_published(model: OscarPreTrained, tmp_path: Path) -> None:
     there = published(tmp_path / "there", model)
+    content = json.loads((there / "config.json").read_text()) | RECORDED
+    (there / "config.json").write_text(json.dumps(content))
     told = convert(there, tmp_path / "ours", to="ours", wishes=Wishes())
     assert told[-1].startswith(f"{tmp_path / 'ours'}: written as a model of")
     convert(tmp_path / "ours", tmp_path / "back", to="published", wishes=Wishes())
@@ -43,6 +60,48 @@ def test_published_ours_published(model: OscarPreTrained, tmp_path: Path) -> Non
     assert list(before) == list(after)
     for name in before:
         assert torch.equal(before[name], after[name]), name
+    assert json.loads((tmp_path / "back/config.json").read_text()) == content
+    convert(tmp_path / "ours", tmp_path / "hub", to="hub", wishes=Wishes())
+    convert(tmp_path / "hub", tmp_path / "again", to="published", wishes=Wishes())
+    assert (tmp_path / "again" / PICKLED).read_bytes() == (there / PICKLED).read_bytes()
+    assert json.loads((tmp_path / "again/config.json").read_text()) == content
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_classifiers_with_answers_and_a_loss_come_back(kind: HeadKind, tmp_path: Path) -> None:
+    head = AnswerHead(num_labels=3, kind=kind, hidden_scale=3)
+    there = published(tmp_path / "there", ClassifierModel(make_config(), head))
+    content = json.loads((there / "config.json").read_text()) | {"loss_type": "bce"}
+    (there / "config.json").write_text(json.dumps(content))
+    (tmp_path / "answers.json").write_text('["一", "二", "三"]')
+    wishes = Wishes(task="vqa", answers=tmp_path / "answers.json")
+    convert(there, tmp_path / "ours", to="ours", wishes=wishes)
+    convert(tmp_path / "ours", tmp_path / "back", to="published", wishes=Wishes())
+    assert (tmp_path / "back" / PICKLED).read_bytes() == (there / PICKLED).read_bytes()
+    assert json.loads((tmp_path / "back/config.json").read_text()) == content
+
+
+def test_folders_of_before_the_head_was_recorded_are_read(tmp_path: Path) -> None:
+    there = published(tmp_path / "there", CaptionModel(make_config()))
+    convert(there, tmp_path / "ours", to="ours", wishes=Wishes())
+    content = json.loads((tmp_path / "ours/model.json").read_text())
+    del content["head"]
+    asked = {"label_smoothing": 0.1, "drop_worst_ratio": 0.2, "drop_worst_after": 20000}
+    content["settings"] |= asked
+    (tmp_path / "ours/model.json").write_text(json.dumps(content))
+    convert(tmp_path / "ours", tmp_path / "back", to="published", wishes=Wishes())
+    told = json.loads((tmp_path / "back/config.json").read_text())
+    assert {key: told[key] for key in asked} == asked
+
+
+def test_a_damaged_record_of_the_head_is_one_line(tmp_path: Path) -> None:
+    there = published(tmp_path / "there", CaptionModel(make_config()))
+    convert(there, tmp_path / "ours", to="ours", wishes=Wishes())
+    content = json.loads((tmp_path / "ours/model.json").read_text())
+    for damaged in ({"heed": 1}, 3, None, {**content["head"], "num_labels": "x"}):
+        (tmp_path / "ours/model.json").write_text(json.dumps(content | {"head": damaged}))
+        with pytest.raises(WeightsError, match="no model can be read"):
+            read_model(tmp_path / "ours")
 
 
 def test_every_layout_leads_to_the_same_model(tmp_path: Path) -> None:
