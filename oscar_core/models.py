@@ -120,14 +120,15 @@ class PretrainingModel(OnEncoder):
             output_hidden_states,
         )
         words, contrast = self._logits(encoded)
-        word_loss = contrast_loss = loss = None
+        word_loss = contrast_loss = loss = None  # with labels of one objective alone, its loss
         if word_labels is not None:
             told = words[:, : word_labels.shape[1]]
             word_loss = cross_entropy(told, word_labels.clamp(min=NOT_A_TARGET))
         if contrast_labels is not None:
             contrast_loss = cross_entropy(contrast, contrast_labels.clamp(min=NOT_A_TARGET))
-        if word_loss is not None and contrast_loss is not None:
-            loss = word_loss + contrast_loss
+        given = [each for each in (word_loss, contrast_loss) if each is not None]
+        if given:
+            loss = torch.stack(given).sum()
         output = PretrainingOutput(
             loss=loss,
             word_logits=words,

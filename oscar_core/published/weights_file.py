@@ -4,6 +4,7 @@
 plain containers alone. `training_args.bin` and other pickles beside them are never opened.
 """
 
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +32,28 @@ _UNREADABLE = (
     MemoryError,
     UnpicklingError,
     SafetensorError,
+    struct.error,
 )
 """What torch and safetensors raise for files that are cut, damaged or hostile."""
+
+_SIGNS_OF_CODE = (
+    "Unsupported global",
+    "unsupported GLOBAL",
+    "Unsupported class",
+    "Unsupported operand 149",  # a frame of a later pickle: torch.save writes none
+    "Can only build",
+    "Can only create",
+    "Trying to call reduce",
+)
+_SIGNS_OF_A_CUT = (
+    "PytorchStreamReader",
+    "unexpected EOF",
+    "pickle data was truncated",
+    "header too small",
+    "invalid header length",
+    "incomplete metadata",
+)
+"""In the messages of torch and safetensors."""
 
 
 def weights_file(folder: Path) -> Path:
@@ -87,6 +108,18 @@ def load_plain(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    # torch's explanations fill a screen; the first line says it
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """One line in place of torch's explanations, which fill a screen and advise to run the file."""
+    said = str(error).strip()
+    if any(sign in said for sign in _SIGNS_OF_CODE):
+        return WeightsError(
+            f"{path}: holds code or objects of a program beside tensors; refused, nothing of it "
+            "was run; want tensors by name, as torch.save of a state_dict or safetensors writes"
+        )
+    if isinstance(error, EOFError | struct.error) or any(sign in said for sign in _SIGNS_OF_A_CUT):
+        return WeightsError(
+            f"{path}: cut short or damaged, {path.stat().st_size:,} bytes; fetch it again"
+        )
+    if isinstance(error, UnpicklingError | KeyError):
+        said = "neither a file of torch nor of safetensors; is it a web page or a pointer to one?"
+    reason = (said or type(error).__name__).splitlines()[0]
     return WeightsError(f"{path}: no tensors can be read from it ({reason})")

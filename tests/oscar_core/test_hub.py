@@ -357,6 +357,19 @@ def test_models_compile_without_a_break(name: str, backend: str) -> None:
     torch._dynamo.reset()
 
 
+def test_the_loss_of_one_objective_stands_for_itself() -> None:
+    batch = make_batch()
+    labels = labels_of(batch)
+    model = PretrainingModel(make_config()).eval()
+    both = model(**tensors_of(batch), **labels)
+    words = model(**tensors_of(batch), word_labels=labels["word_labels"])
+    contrast = model(**tensors_of(batch), contrast_labels=labels["contrast_labels"])
+    assert torch.equal(words.loss, both.word_loss)
+    assert torch.equal(contrast.loss, both.contrast_loss)
+    assert torch.equal(both.loss, both.word_loss + both.contrast_loss)
+    assert model(**tensors_of(batch)).loss is None
+
+
 class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Examples as `Trainer` wants them."""
 

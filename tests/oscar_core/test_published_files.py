@@ -68,6 +68,10 @@ def test_hostile_and_foreign_pickles_run_nothing_and_are_one_line(
         load_published_folder(tmp_path)
     assert "\n" not in str(refused.value)
     assert PICKLED in str(refused.value)
+    assert "weights_only" not in str(refused.value)
+    if form in ("bare", "torch", "old torch"):
+        assert "holds code" in str(refused.value)
+        assert "refused" in str(refused.value)
     assert not mark.exists()
 
 
@@ -83,6 +87,7 @@ def test_cut_files_are_one_line(name: str, share: float, tmp_path: Path) -> None
     with pytest.raises(OscarCoreError) as refused:
         load_published_folder(tmp_path)
     assert "\n" not in str(refused.value)
+    assert f"{len((tmp_path / name).read_bytes()):,} bytes; fetch it again" in str(refused.value)
 
 
 def test_other_pickles_of_the_folder_are_never_opened(tmp_path: Path) -> None:
