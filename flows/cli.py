@@ -85,18 +85,22 @@ def run(
 
 
 def _look_ahead(config: Path, settings: list[str], out: Path) -> None:
-    """Nothing is written; the problems found are told as errors."""
+    """Nothing is written; the problems are told as errors as soon as they are found."""
     from rich.console import Console
 
     from flows.commands.dry_run import dry_run, findings_table, sources_of
     from flows.config import read_config
-    from flows.errors import ConfigError
 
-    findings = dry_run(read_config(config, settings), out)
+    def tell_problem(problem: str) -> None:
+        typer.echo(f"error: {problem}", err=True)
+
+    chosen = read_config(config, settings)
+    findings = dry_run(chosen, out, on_problem=tell_problem, on_progress=typer.echo)
     Console(soft_wrap=True, highlight=False).print(findings_table(findings))
     typer.echo("\n".join(("", *sources_of(findings), "", *findings.notes)))
     if findings.problems:
-        raise ConfigError("\n".join(findings.problems))
+        typer.echo(f"\nin the way, each told above as an error: {len(findings.problems)}")
+        raise typer.Exit(EXIT_ERROR)
     again = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
     typer.echo(f"\nnothing stands in the way: oscar-flow run {config}{again} --out {out}")
 
@@ -199,9 +203,9 @@ def fetch(
     ],
 ) -> None:
     """Fetch a file or a repository into the cache, and tell where it lies."""
-    from flows.file_sources import of_option
+    from flows.file_sources import fetched
 
-    typer.echo(of_option(source, sys.stderr))
+    typer.echo(fetched(source, sys.stderr))
 
 
 @app.command()
@@ -249,6 +253,8 @@ def translate(
 
     words = of_option(dictionary, sys.stderr)
     translated = translate(sources or [], kind=kind, dictionary=words, policy=policy)
+    if not translated.tags:
+        typer.echo("no label given: nothing was translated", err=True)
     if as_json:
         typer.echo(json.dumps(translated.as_json(), ensure_ascii=False, indent=1))
     else:

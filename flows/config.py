@@ -159,7 +159,7 @@ def typed(tree: Tree) -> RunConfig:
     mistakes: list[str] = []
     config: RunConfig | None = None
     try:
-        config = build(tree, RunConfig)
+        config = build(_without_null_members(tree), RunConfig)
     except ConfigError as error:
         mistakes += str(error).splitlines()
     mistakes += _source_mistakes(tree)
@@ -167,6 +167,16 @@ def typed(tree: Tree) -> RunConfig:
     if mistakes or config is None:
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
     return config
+
+
+def _without_null_members(tree: Tree) -> Tree:
+    """The same without tasks and limits that are null: nothing of the base is left to take away."""
+    kept = {
+        section: {name: each for name, each in members.items() if each is not None}
+        for section in ("tasks", "limits")
+        if isinstance(members := tree.values.get(section), Mapping)
+    }
+    return replace(tree, values={**tree.values, **kept})
 
 
 def as_yaml(config: RunConfig) -> str:
@@ -212,7 +222,7 @@ def _task_mistakes(tree: Tree) -> Iterator[str]:
         if name not in known:
             key: Key = ("tasks", name)
             yield f"{tree.origin(key)}: {dotted(key)}: {nearest(str(name), known)}"
-        else:
+        elif isinstance(tasks[name], Mapping):  # anything else is told with the types
             yield from _settings_mistakes(tree, name, ("tasks", name))
 
 

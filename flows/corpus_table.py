@@ -80,12 +80,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """Photos without a text, for one reason. first_ids: of some of them."""
+
+    reason: str
+    num: int
+    first_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoRow:
-    """Photos of a namespace, and how many of them anything is said about."""
+    """Photos of a namespace, how many of them anything is said about, and why not of the others."""
 
     namespace: str
     num_photos: int
     num_spoken_of: int
+    silent: tuple[Silence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +132,7 @@ class CorpusTable:
                 Failure(**{**row, "first_ids": tuple(row["first_ids"])})
                 for row in content["failures"]
             ),
-            photos=tuple(PhotoRow(**row) for row in content["photos"]),
+            photos=tuple(map(_photo_row, content["photos"])),
         )
 
     def tables(self) -> tuple[Table, ...]:
@@ -132,6 +142,8 @@ class CorpusTable:
             found.append(_of_failures(self.failures))
         if self.photos:
             found.append(_of_photos(self.photos))
+        if any(row.silent for row in self.photos):
+            found.append(_of_silent(self.photos))
         return tuple(found)
 
 
@@ -140,6 +152,12 @@ class _Dropped:
     num: int = 0
     first_ids: dict[str, None] = field(default_factory=dict)
     example: str = ""
+
+    def count(self, image_id: str) -> None:
+        """One more, its photo named if it is among the first."""
+        self.num += 1
+        if len(self.first_ids) < NUM_NAMED:
+            self.first_ids[image_id] = None
 
 
 class CorpusCounts:
@@ -150,6 +168,8 @@ class CorpusCounts:
         self._texts: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
         self._dropped: defaultdict[tuple[str, str], _Dropped] = defaultdict(_Dropped)
         self._spoken_of = SeenKeys()
+        self._boxed = SeenKeys()
+        self._set_aside = SeenKeys()
         self._num_spoken_of: defaultdict[str, int] = defaultdict(int)
 
     def take(
@@ -163,16 +183,18 @@ class CorpusCounts:
         self._texts[key] += 1
         for image_id in ids:
             self._images[key].add(image_id)
+            if kind not in TEXTS:
+                self._boxed.add(image_id)
             if kind in TEXTS and self._spoken_of.add(image_id):
                 self._num_spoken_of[namespace_of(image_id)] += 1
 
     def drop(self, entry: Quarantined, source: str) -> None:
         """Count a record that was set aside."""
         dropped = self._dropped[source, entry.reason]
-        dropped.num += 1
+        dropped.count(entry.image_id)
+        if entry.reason != "no-such-image":  # of them there may be millions
+            self._set_aside.add(entry.image_id)
         dropped.example = dropped.example or entry.detail
-        if len(dropped.first_ids) < NUM_NAMED:
-            dropped.first_ids[entry.image_id] = None
 
     def table(self, photos: Iterable[str] = ()) -> CorpusTable:
         """What was counted.
@@ -181,8 +203,14 @@ class CorpusCounts:
             photos: ids of all photos there are; none where there are none to compare with.
         """
         num_photos: defaultdict[str, int] = defaultdict(int)
+        silent: defaultdict[str, defaultdict[str, _Dropped]] = defaultdict(
+            lambda: defaultdict(_Dropped)
+        )
         for image_id in photos:
-            num_photos[namespace_of(image_id)] += 1
+            namespace = namespace_of(image_id)
+            num_photos[namespace] += 1
+            if image_id not in self._spoken_of:
+                silent[namespace][self._why_silent(image_id)].count(image_id)
         return CorpusTable(
             rows=tuple(
                 CorpusRow(
@@ -207,15 +235,37 @@ class CorpusCounts:
                 for (source, reason), dropped in self._dropped.items()
             ),
             photos=tuple(
-                PhotoRow(namespace=name, num_photos=num, num_spoken_of=self._num_spoken_of[name])
+                PhotoRow(
+                    namespace=name,
+                    num_photos=num,
+                    num_spoken_of=self._num_spoken_of[name],
+                    silent=tuple(
+                        Silence(reason=why, num=each.num, first_ids=tuple(each.first_ids))
+                        for why, each in silent[name].items()
+                    ),
+                )
                 for name, num in sorted(num_photos.items())
             ),
         )
+
+    def _why_silent(self, image_id: str) -> str:
+        """Why a photo has no text."""
+        if image_id in self._set_aside:
+            return "what was said about it was set aside, see above"
+        return "only boxes, no text" if image_id in self._boxed else "no source names it"
 
 
 def namespace_of(image_id: str) -> str:
     """First part of an image id; "" where it has only one."""
     return image_id.partition("/")[0] if "/" in image_id else ""
+
+
+def _photo_row(row: Mapping[str, Any]) -> PhotoRow:
+    """Back from JSON; a table of an earlier version names no silent photos."""
+    silent = tuple(
+        Silence(**{**each, "first_ids": tuple(each["first_ids"])}) for each in row.get("silent", ())
+    )
+    return PhotoRow(**{**row, "silent": silent})
 
 
 def _kind_and_images(record: object) -> tuple[str, tuple[str, ...]]:
@@ -273,4 +323,19 @@ def _of_photos(photos: Iterable[PhotoRow]) -> Table:
         table.add_row(
             row.namespace or "-", f"{row.num_photos:,}", f"{row.num_spoken_of:,}", f"{left:,}"
         )
+    return table
+
+
+def _of_silent(photos: Iterable[PhotoRow]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("photos of", no_wrap=True)
+    table.add_column("without a text", justify="right")
+    for heading in ("why", "first photos"):
+        table.add_column(heading)
+    for row in photos:
+        for each in row.silent:
+            more = ", ..." if each.num > len(each.first_ids) else ""
+            shown = ", ".join(each.first_ids) + more
+            name = row.namespace or "-"
+            table.add_row(name, f"{each.num:,}", each.reason, Text(shown))
     return table

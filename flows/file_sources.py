@@ -12,7 +12,7 @@ from typing import IO, Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator
 
-from storage.errors import SourceError
+from storage.errors import MissingFileError, SourceError
 from storage.sources import RemoteSource, cached_path, is_remote, local_path
 
 T = TypeVar("T")
@@ -98,6 +98,27 @@ def of_option(source: str | None, stream: IO[str]) -> Path | None:
     if source is None or not is_remote(source):
         return None if source is None else Path(source)
     return told_to(stream)(RemoteSource(source))
+
+
+def fetched(source: str, stream: IO[str]) -> Path:
+    """The local path of what `oscar-flow fetch` names.
+
+    Args:
+        source: as in a configuration; a local one must be there.
+        stream: where a download is told.
+
+    Raises:
+        SourceError: It names nothing, cannot be had, or has other bytes.
+        MissingFileError: It is local and not there.
+    """
+    if is_remote(source):
+        return told_to(stream)(RemoteSource(source))
+    path = local_path(source)
+    if not path.exists():
+        raise MissingFileError(
+            f"{source}: no such file or folder; what lies elsewhere begins with hf:// or https://"
+        )
+    return path
 
 
 def _found(value: Any, find: Callable[[RemoteSource], Path | RemoteSource]) -> Any:

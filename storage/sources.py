@@ -87,8 +87,9 @@ def local_path(
     """The local file or folder of a source, fetched where it is not here yet.
 
     Args:
-        source: a local path, which comes back as it is, `hf://owner/name` (all files of a
-            repository), `hf://owner/name/file`, either with `@revision`, or `https://...`.
+        source: a local path, which comes back as it is, its bytes checked where a text ends in
+            `#sha256=<hex>`; `hf://owner/name` (all files of a repository), `hf://owner/name/file`,
+            either with `@revision`, or `https://...`.
         sha256: what one file must have; needed for https unless the address ends in
             `#sha256=<hex>`.
         on_progress: told how far a download is.
@@ -100,7 +101,10 @@ def local_path(
         MissingFileError: A local file whose SHA-256 is wanted is not there.
     """
     if isinstance(source, Path) or not is_remote(str(source)):
-        path = Path(source) if isinstance(source, str | Path) else Path(source.url)
+        path = Path(str(source))
+        if isinstance(source, str) and not path.exists():  # a name may hold the sign itself
+            name, mark, digest = source.partition(f"#{_HASH}")
+            path, sha256 = Path(name), sha256 or (digest if mark else None)
         if sha256 is not None:
             _check_local(path, _digest(sha256, str(path)))
         return path

@@ -1,7 +1,7 @@
 """Looks at everything a run needs before anything is spent: `oscar-flow run CONFIG --dry-run`."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from flows.dry_run.places import (
     nearest_there,
     photo_folders,
 )
-from flows.dry_run.records import UNKNOWN, Estimate, Findings, Texts
+from flows.dry_run.records import UNKNOWN, Estimate, Findings, Problems, Texts, some
 from flows.dry_run.texts import read_texts
 from flows.dry_run.trainings import (
     Training,
@@ -29,6 +29,7 @@ from flows.dry_run.trainings import (
     problems,
     rows_at_once,
     trainings,
+    unmeasured,
 )
 from flows.file_sources import with_local_files
 from flows.progress import clock
@@ -46,45 +47,64 @@ CAPTIONS_A_SCENE, QUESTIONS_A_SCENE, WORDS_OF_SCENES = 5, 6, 120
 """About, of rendered scenes (`flows.demo.texts`)."""
 
 
-def dry_run(config: RunConfig, out: Path) -> Findings:
-    """Look, count and measure; nothing is written.
+Tell = Callable[[str], object]
+
+
+def _ignore(line: str) -> None:
+    """Nobody listens."""
+
+
+def dry_run(
+    config: RunConfig, out: Path, *, on_problem: Tell = _ignore, on_progress: Tell = _ignore
+) -> Findings:
+    """Look at paths, count texts, and, where every path is there, measure; nothing is written.
 
     Args:
         config: what would be done.
         out: folder of the run.
+        on_problem: told every problem as soon as it is found.
+        on_progress: told what is counted or measured next, which may take a minute.
 
     Returns:
         Problems (none: the run can start), notes, and what every long step will take.
     """
     told: list[str] = []
     config = _with_what_is_here(config, told)
-    available = memory_bytes()
-    found = list(missing(config))
-    is_data_there = not found
+    found = Problems(on_problem)
+    found.extend(missing(config))
+    is_all_there = not found.lines
+    if not is_writable(out):
+        found.append(f"{nearest_there(out)}: may not be written (--out {out})")
+    on_progress("counting photos and texts")
     photos = _photos(config, found, told)
     texts = _texts(config, photos, found, told)
     corpus = _corpus(config, found, told) if config.import_corpus is not None else texts
-    numbers = [*_seeing(config, photos), *_texts_made(config, texts, corpus)]
+    made = list(_texts_made(config, texts, corpus))
     if config.translate_texts is not None:
         spoken = config.translate_texts.direction
         texts, corpus = (each.translated(spoken.source, spoken.target) for each in (texts, corpus))
     encoder = _encoder(config, texts)
     if config.pretrain is not None:
         encoder = _sizes_of(config.pretrain, encoder, found)
-    for each in trainings(config, texts, corpus, encoder):
-        training = replace(each, encoder=_sizes_of(each.learning, encoder, found))
-        if is_data_there:  # else they follow from what is missing
-            found += problems(training, config)
+    all_trainings = [
+        replace(each, encoder=_sizes_of(each.learning, encoder, found))
+        for each in trainings(config, texts, corpus, encoder)
+    ]
+    if is_all_there:  # else these follow from what is missing
+        for training in all_trainings:
+            found.extend(problems(training, config))
             told += notes(training)
-        for estimate in _measured(training, config):
+    tell = on_progress if is_all_there else None
+    numbers = [*_seeing(config, photos, tell), *made]
+    available = memory_bytes()
+    for number, training in enumerate(all_trainings, start=1):
+        if tell is not None:
+            tell(f"measuring some updates: {training.step} ({number} of {len(all_trainings)})")
+        for estimate in _learning(training, config, is_measured=is_all_there):
             numbers.append(estimate)
-            found += [fits(estimate, available, _processes_here(config))]
-    found += _room(numbers, out)
-    return Findings(
-        problems=tuple(dict.fromkeys(filter(None, found))),
-        notes=tuple(told),
-        estimates=tuple(numbers),
-    )
+            found.append(fits(estimate, available, _processes_here(config)))
+    found.append(lack_of_room(numbers, out, free_bytes(out)))
+    return Findings(problems=tuple(found.lines), notes=tuple(told), estimates=tuple(numbers))
 
 
 def findings_table(findings: Findings) -> Table:
@@ -97,7 +117,7 @@ def findings_table(findings: Findings) -> Table:
         ("memory", "right"),
         ("disk", "right"),
     ):
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # of two literals
+        table.add_column(heading, justify=justify, no_wrap=heading != "amount")  # type: ignore[arg-type]  # of two literals
     for each in findings.estimates:
         table.add_row(
             each.step,
@@ -106,11 +126,15 @@ def findings_table(findings: Findings) -> Table:
             gigabytes(each.memory_bytes) if each.memory_bytes else "",
             gigabytes(each.disk_bytes) if each.disk_bytes else "",
         )
-    seconds = sum(each.seconds or 0.0 for each in findings.estimates)
+    known = [each.seconds for each in findings.estimates if each.seconds is not None]
     disk = sum(each.disk_bytes for each in findings.estimates)
     most = max((each.memory_bytes for each in findings.estimates), default=0)
     table.add_row(
-        "all", "one after the other", lasting(seconds), gigabytes(most), gigabytes(disk), ""
+        "all",
+        "one after the other",
+        lasting(sum(known)) if known else UNKNOWN,
+        gigabytes(most) if most else "",
+        gigabytes(disk),
     )
     return table
 
@@ -145,7 +169,7 @@ def _with_what_is_here(config: RunConfig, told: list[str]) -> RunConfig:
     return with_local_files(config, find)
 
 
-def _photos(config: RunConfig, found: list[str], told: list[str]) -> list[ImageSource]:
+def _photos(config: RunConfig, found: Problems, told: list[str]) -> list[ImageSource]:
     """The photos there are, none twice."""
     if config.render_scenes is not None:
         return []
@@ -166,17 +190,17 @@ def _photos(config: RunConfig, found: list[str], told: list[str]) -> list[ImageS
 
 
 def _texts(
-    config: RunConfig, photos: Sequence[ImageSource], found: list[str], told: list[str]
+    config: RunConfig, photos: Sequence[ImageSource], found: Problems, told: list[str]
 ) -> Texts:
     if config.render_scenes is not None:
         return _rendered(config)
     reading = read_texts((each.image_id for each in photos), config)
-    found += reading.problems
+    found.extend(reading.problems)
     told += reading.notes
     return reading.texts()
 
 
-def _corpus(config: RunConfig, found: list[str], told: list[str]) -> Texts:
+def _corpus(config: RunConfig, found: Problems, told: list[str]) -> Texts:
     """What a published corpus holds."""
     from flows.stages.import_corpus import count
 
@@ -228,7 +252,7 @@ def _texts_made(config: RunConfig, texts: Texts, corpus: Texts) -> Iterator[Esti
         )
         yield Estimate(
             step="translate_texts",
-            amount=f"up to {sentences:,} sentences",
+            amount=f"up to {some(sentences)} sentences",
             how="each sentence is translated once, and kept for later runs",
         )
 
@@ -250,8 +274,11 @@ def _rendered(config: RunConfig) -> Texts:
     )
 
 
-def _seeing(config: RunConfig, photos: Sequence[ImageSource]) -> Iterator[Estimate]:
-    from flows.dry_run.seeing import estimates, look, network_of
+def _seeing(
+    config: RunConfig, photos: Sequence[ImageSource], tell: Tell | None
+) -> Iterator[Estimate]:
+    """What the detector takes; not measured where nobody is told."""
+    from flows.dry_run.seeing import estimates, look, network_of, unmeasured
 
     drawn = config.render_scenes
     num = len(photos) if drawn is None else drawn.num_train + drawn.num_val + drawn.num_test
@@ -259,17 +286,23 @@ def _seeing(config: RunConfig, photos: Sequence[ImageSource]) -> Iterator[Estima
     if num == 0 and config.import_corpus is not None:
         return
     if network is None:
-        yield Estimate(step="detect", amount=f"{num:,} photos", how="no detector to measure")
+        yield Estimate(step="detect", amount=f"{some(num)} photos", how="no detector to measure")
+    elif tell is None:
+        yield from estimates(unmeasured(network), network, num, config)
     else:
+        tell("measuring the detector on some photos")
         yield from estimates(look(network, photos), network, num, config)
 
 
-def _measured(training: Training, config: RunConfig) -> Iterator[Estimate]:
+def _learning(training: Training, config: RunConfig, *, is_measured: bool) -> Iterator[Estimate]:
     """Time, memory and disk of a training and its predictions."""
-    from flows.dry_run.probe import probe
+    from flows.dry_run.probe import num_parameters, probe
     from oscar_core.packing import Layout
 
     settings = training.settings
+    if not is_measured:
+        yield from unmeasured(training, num_parameters(training.task, settings, training.encoder))
+        return
     found = probe(
         training.task,
         settings,
@@ -293,7 +326,7 @@ def _encoder(config: RunConfig, texts: Texts) -> OscarConfig:
     return config.encoder.for_input(vocabulary_size=words, region_feature_dim=width)
 
 
-def _sizes_of(learning: Learning, encoder: OscarConfig, found: list[str]) -> OscarConfig:
+def _sizes_of(learning: Learning, encoder: OscarConfig, found: Problems) -> OscarConfig:
     """Those of the model that a training goes on from, if it is here; else the given ones."""
     if not isinstance(learning.start, Path) or not learning.start.is_dir():
         return encoder
@@ -312,14 +345,6 @@ def _sizes_of(learning: Learning, encoder: OscarConfig, found: list[str]) -> Osc
             f"run's have {encoder.region_feature_dim}; was it trained with another detector?"
         )
     return before.encoder
-
-
-def _room(estimates: Sequence[Estimate], out: Path) -> Iterator[str]:
-    """Problems with the place where everything will lie."""
-    if is_writable(out):
-        yield lack_of_room(estimates, out, free_bytes(out))
-    else:
-        yield f"{nearest_there(out)}: may not be written (--out {out})"
 
 
 def _processes_here(config: RunConfig) -> int:

@@ -25,11 +25,14 @@ class Translated:
     coverage: Coverage
 
     def as_json(self) -> dict[str, Any]:
-        """`{"tags": [{"english", "chinese", "source"}], "coverage": ...}`."""
-        return {
-            "tags": [asdict(each) for each in self.tags],
-            "coverage": self.coverage.as_json(),
-        }
+        """`{"tags": [{"english", "chinese", "source"}], "coverage": ...}`.
+
+        The share of no labels is null: nothing was covered, and nothing was not.
+        """
+        coverage = self.coverage.as_json()
+        if not self.tags:
+            coverage["share"] = None
+        return {"tags": [asdict(each) for each in self.tags], "coverage": coverage}
 
     def lines(self) -> list[str]:
         """One line a label, and one of coverage."""

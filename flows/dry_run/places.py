@@ -23,7 +23,7 @@ def missing(config: RunConfig) -> Iterator[str]:
         yield from _missing_data(config)
     for key, path in outside_paths(config).items():
         if not key.startswith("data.") and not path.exists():
-            yield f"{path}: no such file or folder ({key})"
+            yield f"{path}: no such file or folder ({key}); say where it is: --set {key}=PATH"
 
 
 def photo_folders(config: RunConfig) -> Iterator[tuple[Path, str]]:

@@ -58,9 +58,7 @@ def probe(
     """
     device = device_here()
     tokenizer = _tokenizer(encoder.vocabulary_size)
-    answers = tuple(map(str, range(_NUM_ANSWERS)))
-    knowledge = Knowledge(tokenizer=tokenizer, answers=answers)
-    model = load_task(task).build_model(settings, knowledge, encoder).to(device).train()
+    model = _model(task, settings, encoder, tokenizer).to(device).train()
     num = min(num_rows, MOST_ROWS, _rows_in_time(model, layout))
     batch = _rows(num, tokenizer, encoder.region_feature_dim, layout).to(device)
     optimiser = torch.optim.AdamW(model.parameters())
@@ -81,6 +79,13 @@ def probe(
     )
 
 
+def num_parameters(task: str, settings: object, encoder: OscarConfig) -> int:
+    """Of the whole model of a task, which is built without memory for its weights."""
+    with torch.device("meta"):
+        model = _model(task, settings, encoder, _tokenizer(encoder.vocabulary_size))
+    return sum(each.numel() for each in model.parameters())
+
+
 def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
     """What autograd keeps for the backward pass of `forward`, weights left out [bytes]."""
     weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
@@ -97,6 +102,13 @@ def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
     found = sum(kept.values())
     del loss  # until here no place in memory can have been used twice
     return found
+
+
+def _model(task: str, settings: object, encoder: OscarConfig, tokenizer: Tokenizer) -> nn.Module:
+    answers = tuple(map(str, range(_NUM_ANSWERS)))
+    knowledge = Knowledge(tokenizer=tokenizer, answers=answers)
+    model: nn.Module = load_task(task).build_model(settings, knowledge, encoder)
+    return model
 
 
 def _loss(model: nn.Module, batch: PackedBatch) -> Tensor:

@@ -1,9 +1,10 @@
 """What a dry run finds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 UNKNOWN = "not estimated"
+NOT_MEASURED = "not measured: mend the paths first"
 Counts = Mapping[tuple[str, str], int]
 """By (split, language)."""
 
@@ -74,3 +75,30 @@ class Findings:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     estimates: tuple[Estimate, ...]
+
+
+def some(num: int) -> str:
+    """A number of things for people; what was counted in vain is not known."""
+    return f"{num:,}" if num else "?"
+
+
+class Problems:
+    """Tells every problem as soon as it is found, and once.
+
+    lines: all of them
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self.lines: list[str] = []
+        self._tell = tell
+
+    def append(self, line: str) -> None:
+        """Take a problem; "" is none."""
+        if line and line not in self.lines:
+            self.lines.append(line)
+            self._tell(line)
+
+    def extend(self, lines: Iterable[str]) -> None:
+        """Take several."""
+        for line in lines:
+            self.append(line)

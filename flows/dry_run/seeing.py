@@ -16,7 +16,7 @@ from detector.preprocess import to_model_images
 from detector.see import see
 from detector.trunk import build_res5
 from flows.config import RunConfig
-from flows.dry_run.records import Estimate
+from flows.dry_run.records import NOT_MEASURED, Estimate, some
 from flows.dry_run.stopwatch import device_here, how_measured, seconds_of, speed_up
 from storage.errors import StorageError
 from storage.images import decode
@@ -36,12 +36,12 @@ _TRAINING_BYTES = 1.5 * 2**30
 class Look:
     """What one photo takes.
 
-    seconds:        of looking at it
+    seconds:        of looking at it; None where that was not measured
     feature_width:  D of its regions
     num_parameters: of the detector
     """
 
-    seconds: float
+    seconds: float | None
     feature_width: int
     num_parameters: int
 
@@ -77,12 +77,24 @@ def look(network: DetectorConfig, photos: Sequence[ImageSource]) -> Look:
     )
 
 
+def unmeasured(network: DetectorConfig) -> Look:
+    """What is known without looking at a photo."""
+    with torch.device("meta"):
+        model = AttributeRCNN(network)
+    return Look(
+        seconds=None,
+        feature_width=feature_width(network),
+        num_parameters=sum(each.numel() for each in model.parameters()),
+    )
+
+
 def estimates(
     found: Look, network: DetectorConfig, num_photos: int, config: RunConfig
 ) -> Iterator[Estimate]:
     """Time and disk of the extraction, and of the detector's training if there is one."""
     workers = config.scale.workers * config.scale.nodes if config.scale.engine != "local" else 1
-    how = f"{how_measured(config, workers)}, new weights"
+    measured = f"{how_measured(config, workers)}, new weights"
+    how = NOT_MEASURED if found.seconds is None else measured
     weights = 4 * found.num_parameters
     if config.train_detector is not None and config.detector_weights is None:
         training = config.train_detector.training
@@ -93,7 +105,7 @@ def estimates(
         yield Estimate(
             step="train_detector",
             amount=f"{training.num_steps:,} steps of {training.images_per_step}",
-            seconds=looks * found.seconds / speed_up(config),
+            seconds=_lasting(looks / speed_up(config), found),
             memory_bytes=int(4 * weights + _TRAINING_BYTES),
             disk_bytes=4 * weights,
             how=f"{LEARNING_FACTOR} looks at each photo of a step, at most; {how}",
@@ -102,12 +114,17 @@ def estimates(
     item = _ITEM_BYTES[config.detect.dtype]
     yield Estimate(
         step="detect",
-        amount=f"{num_photos:,} photos",
-        seconds=num_photos * found.seconds / speed_up(config, workers),
+        amount=f"{some(num_photos)} photos",
+        seconds=_lasting(num_photos / speed_up(config, workers), found),
         memory_bytes=int(weights + 2**30),
         disk_bytes=num_photos * rules.max_regions * (found.feature_width * item + _REGION_BYTES),
         how=f"{how}; disk as if every photo had {rules.max_regions} regions",
     )
+
+
+def _lasting(looks: float, found: Look) -> float | None:
+    """Time of that many looks [seconds]."""
+    return None if found.seconds is None else looks * found.seconds
 
 
 def _see(model: AttributeRCNN, pixels: NDArray[np.uint8], network: DetectorConfig) -> None:

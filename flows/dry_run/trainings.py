@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
-from flows.dry_run.records import Estimate, Texts
+from flows.dry_run.records import NOT_MEASURED, Estimate, Texts, some
 from flows.dry_run.stopwatch import how_measured, speed_up
 from flows.task_settings import typed_settings
 from oscar_core.config import OscarConfig
@@ -28,6 +28,7 @@ class Training:
 
     rows_per_example: passes through the encoder that one example of a batch takes
     num_predicted:    passes of a prediction, without gradient; the controls included
+    predicted:        what these passes are of, in words
     """
 
     step: str
@@ -39,6 +40,7 @@ class Training:
     rows_per_example: int
     num_predicted: int
     steps_per_prediction: float
+    predicted: str = ""
 
     @property
     def num_updates(self) -> int:
@@ -114,6 +116,20 @@ def notes(training: Training) -> Iterator[str]:
         yield f"{training.step}: keeps no checkpoint (checkpoint_every 0); a stop starts it anew"
 
 
+def unmeasured(training: Training, num_parameters: int) -> Iterator[Estimate]:
+    """What arithmetic tells of a training and of its predictions: amounts and disk."""
+    yield Estimate(
+        step=_train_step(training),
+        amount=_updates(training),
+        disk_bytes=_disk_bytes(training, num_parameters * WEIGHT_BYTES),
+        how=NOT_MEASURED,
+    )
+    if training.task != PRETRAINING:
+        yield Estimate(
+            step=f"{training.task}_predict", amount=_predictions(training), how=NOT_MEASURED
+        )
+
+
 def estimates(training: Training, found: "Probe", config: RunConfig) -> Iterator[Estimate]:
     """Time, memory and disk of a training and of its predictions."""
     chosen, processes = training.learning.training, num_processes(config)
@@ -121,25 +137,25 @@ def estimates(training: Training, found: "Probe", config: RunConfig) -> Iterator
     at_once = rows_at_once(training, config)
     faster = speed_up(config, processes)
     seconds = (rows * found.row_seconds + processes * found.update_seconds) / faster
-    is_known = training.num_examples > 0 or chosen.steps is not None
-    num_updates = f"{training.num_updates:,}" if is_known else "?"
+    is_known = _is_known(training)
     weights = found.num_parameters * WEIGHT_BYTES
-    copies = 1 + (chosen.ema > 0)
-    stored = weights * (copies + MOMENTS)
     how = "rows of full length"
     yield Estimate(
-        step=training.step if training.task == PRETRAINING else f"{training.task}_train",
-        amount=f"{num_updates} updates of {rows:,} rows",
+        step=_train_step(training),
+        amount=_updates(training),
         seconds=training.num_updates * seconds if is_known else None,
-        memory_bytes=PROCESS_BYTES + weights + stored + at_once * found.row_bytes,
-        disk_bytes=weights + stored * (chosen.keep_last + 1),
+        memory_bytes=PROCESS_BYTES
+        + weights
+        + _stored_bytes(training, weights)
+        + at_once * found.row_bytes,
+        disk_bytes=_disk_bytes(training, weights),
         how=f"{how_measured(config, processes)}, {how}",
     )
     if training.task != PRETRAINING:
         looks = training.num_predicted * training.steps_per_prediction
         yield Estimate(
             step=f"{training.task}_predict",
-            amount=f"{training.num_predicted:,} rows",
+            amount=_predictions(training),
             seconds=looks * found.look_seconds / speed_up(config) if is_known else None,
             memory_bytes=PROCESS_BYTES + weights,
             how=f"{how_measured(config)}, {how}",
@@ -163,10 +179,13 @@ def fits(estimate: Estimate, available: int | None, processes: int) -> str:
     """What to do about a training that needs more memory than there is; "" where it fits."""
     if available is None or estimate.memory_bytes * processes <= available:
         return ""
-    each = f"{gigabytes(estimate.memory_bytes)} in each of {processes} processes"
+    needed, fewer = gigabytes(estimate.memory_bytes * processes), ""
+    if processes > 1:
+        needed += f", {gigabytes(estimate.memory_bytes)} in each of {processes} processes,"
+        fewer = ", or take fewer processes here (--set scale.workers=N)"
     return (
-        f"{estimate.step}: needs about {each}, {gigabytes(available)} are free; raise "
-        "training.accumulation (the same result in smaller parts) or lower batch_size"
+        f"{estimate.step}: needs about {needed} and {gigabytes(available)} are free; raise "
+        f"training.accumulation (the same result in smaller parts), lower batch_size{fewer}"
     )
 
 
@@ -188,13 +207,46 @@ def gigabytes(number: int) -> str:
     return f"{number / 10**9:,.1f} GB"
 
 
+def _train_step(training: Training) -> str:
+    return training.step if training.task == PRETRAINING else f"{training.task}_train"
+
+
+def _is_known(training: Training) -> bool:
+    """Whether its length is: given, or following from examples that could be counted."""
+    return training.num_examples > 0 or training.learning.training.steps is not None
+
+
+def _updates(training: Training) -> str:
+    num = f"{training.num_updates:,}" if _is_known(training) else "?"
+    rows = training.learning.training.batch_size * training.rows_per_example
+    return f"{num} updates of {rows:,} rows"
+
+
+def _predictions(training: Training) -> str:
+    """How many, of what, and how often that is."""
+    controls = len(getattr(training.learning, "controls", ()))
+    often = f", {controls} control{'s' * (controls > 1)} included" if controls else ""
+    return f"{some(training.num_predicted)} {training.predicted}{often}"
+
+
+def _stored_bytes(training: Training, weights: int) -> int:
+    """Of one checkpoint, for weights of that many bytes."""
+    return weights * (1 + (training.learning.training.ema > 0) + MOMENTS)
+
+
+def _disk_bytes(training: Training, weights: int) -> int:
+    """The model and its checkpoints."""
+    kept = training.learning.training.keep_last + 1
+    return weights + _stored_bytes(training, weights) * kept
+
+
 def _branch(task: str, branch: TaskRun, texts: Texts, encoder: OscarConfig) -> Training:
     settings = typed_settings(task, branch.settings)
     language = settings.language
-    rows, predicted, steps = 1, 0, 1.0
+    rows, predicted, steps, name = 1, 0, 1.0, "questions"
     if task == "captioning":
         examples = _of(texts.captions, "train", language)
-        predicted = _of(texts.captioned, branch.split, language)
+        predicted, name = _of(texts.captioned, branch.split, language), "photos"
         # a first look at everything, then two new positions a word and beam
         length = settings.max_text + settings.view.max_regions
         steps = 1 + settings.max_length * settings.num_beams * 2 / length
@@ -204,7 +256,7 @@ def _branch(task: str, branch: TaskRun, texts: Texts, encoder: OscarConfig) -> T
         images = _of(texts.captioned, branch.split, language)
         images = min(images, settings.num_images or images)
         told = min(images * settings.num_captions, _of(texts.captions, branch.split, language))
-        predicted = images * told
+        predicted, name = images * told, "pairs of photo and text"
     else:
         examples = _of(texts.questions, "train", language)
         predicted = _of(texts.questions, branch.split, language)
@@ -218,6 +270,7 @@ def _branch(task: str, branch: TaskRun, texts: Texts, encoder: OscarConfig) -> T
         rows_per_example=rows,
         num_predicted=predicted * (1 + len(branch.controls)),
         steps_per_prediction=steps,
+        predicted=name,
     )
 
 

@@ -108,3 +108,10 @@ def test_labels_that_are_not_text_are_one_line(command: Command, tmp_path: Path)
     said = command("translate", str(path))
     assert said.status == 2
     assert said.err.startswith(f"error: {path}: line 1: byte 0 is not UTF-8")
+
+
+def test_no_label_at_all_is_said() -> None:
+    said = oscar_child(["translate", "--json"], text="\n")
+    assert (said.status, said.err) == (0, "no label given: nothing was translated\n")
+    found = json.loads(said.out)
+    assert (found["tags"], found["coverage"]["share"]) == ([], None)

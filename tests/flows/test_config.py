@@ -187,3 +187,20 @@ def test_an_imported_corpus_needs_no_photos_and_is_translated_where_it_must_be(
     )
     assert plan.step("pretrain").inputs["annotations"] == "translate_corpus_texts.annotations"
     assert plan.step("pretrain").inputs["tags"] == "translate_corpus_tags.tags"
+
+
+def test_what_the_base_took_away_can_be_taken_away_again(tmp_path: Path) -> None:
+    recipe = Path("mengzi_oscar_base.yaml")  # has no vqa: null over the tasks of its own base
+    off = [f"tasks.{name}=null" for name in ("captioning", "retrieval", "vqa")]
+    assert read_config(recipe, off).tasks == {}
+    assert set(read_config(recipe, ["tasks.vqa=null"]).tasks) == {"captioning", "retrieval"}
+    own = write(tmp_path, f"base: {recipe}\ntasks: {{vqa: null}}\nlimits: {{detect: null}}\n")
+    assert set(read_config(own).tasks) == {"captioning", "retrieval"}
+    assert read_config(own).limits == {}
+
+
+def test_a_task_that_is_no_section_is_one_line_and_an_unknown_null_is_told() -> None:
+    (line,) = complaints("tasks.vqa=5")
+    assert "tasks.vqa" in line
+    (line,) = complaints("tasks.vqaa=null")
+    assert "did you mean 'vqa'" in line

@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from flows.commands.corpus import corpus_table
-from flows.corpus_table import REASONS, CorpusCounts
+from flows.corpus_table import REASONS, CorpusCounts, CorpusTable
 from flows.errors import ConfigError, FlowError
 from storage.records import CaptionAnnotation, Quarantined
 from tests.command_line import oscar
@@ -51,6 +53,39 @@ def test_photos_and_texts_of_each_source_and_what_did_not_join(tmp_path: Path) -
         ("coco", 2, 1),
         ("visual_genome", 1, 0),
     ]
+
+
+def test_photos_without_a_text_are_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("25\t一只狗\n27\t \n")
+    boxes = {
+        "images": [{"id": 28, "file_name": "000000000028.jpg", "height": 9, "width": 9}],
+        "annotations": [{"id": 1, "image_id": 28, "category_id": 1, "bbox": [1, 1, 3, 3]}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    path = write_run(
+        tmp_path,
+        "  - {reader: translated_texts, path: t.tsv, source: mine, split: train}\n"
+        "  - {reader: coco_instances, path: boxes.json, namespace: coco, split: train}",
+        photos=(*(f"coco/0000000000{number}.jpg" for number in (25, 27, 28)), "vg/1.jpg"),
+    )
+    table = corpus_table(str(path))
+    assert [
+        (each.reason, each.num, each.first_ids) for row in table.photos for each in row.silent
+    ] == [
+        ("what was said about it was set aside, see above", 1, ("coco/000000000027",)),
+        ("only boxes, no text", 1, ("coco/000000000028",)),
+        ("no source names it", 1, ("visual_genome/1",)),
+    ]
+    content = json.loads(json.dumps(table.as_json()))
+    assert CorpusTable.from_json(content) == table
+    for row in content["photos"]:
+        del row["silent"]  # as an earlier version wrote it
+    assert [row.num_photos for row in CorpusTable.from_json(content).photos] == [3, 1]
+    shown = Console(width=150, record=True, file=StringIO())
+    shown.print(table.tables()[-1])
+    last = shown.export_text().splitlines()[-1]
+    assert last.split() == ["visual_genome", "1", "no", "source", "names", "it", "visual_genome/1"]
 
 
 def test_questions_of_visual_genome_join_photos_of_coco(tmp_path: Path) -> None:

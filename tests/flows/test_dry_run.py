@@ -16,9 +16,17 @@ from flows.config import Learning, PublishedCorpus, RunConfig, TaskRun, read_con
 from flows.data import Data, PhotoFolder
 from flows.dry_run.places import free_bytes, is_writable, memory_bytes, missing, nearest_there
 from flows.dry_run.probe import kept_bytes
-from flows.dry_run.records import Estimate, Texts
+from flows.dry_run.records import NOT_MEASURED, Estimate, Texts
 from flows.dry_run.texts import read_texts
-from flows.dry_run.trainings import fits, gigabytes, lack_of_room, notes, problems, trainings
+from flows.dry_run.trainings import (
+    fits,
+    gigabytes,
+    lack_of_room,
+    notes,
+    problems,
+    trainings,
+    unmeasured,
+)
 from flows.scale import Scale
 from oscar_core.config import EncoderSettings, OscarConfig
 from oscar_core.training.config import TrainingConfig
@@ -185,7 +193,12 @@ def test_memory_that_does_not_suffice_is_a_problem() -> None:
     estimate = Estimate(step="pretrain", amount="", memory_bytes=3 * 10**9)
     assert fits(estimate, 7 * 10**9, 2) == ""
     assert fits(estimate, None, 99) == ""
-    assert "3.0 GB in each of 2 processes, 5.0 GB are free" in fits(estimate, 5 * 10**9, 2)
+    told = fits(estimate, 5 * 10**9, 2)
+    assert "needs about 6.0 GB, 3.0 GB in each of 2 processes, and 5.0 GB are free" in told
+    assert "--set scale.workers=N" in told
+    alone = fits(estimate, 2 * 10**9, 1)
+    assert "needs about 3.0 GB and 2.0 GB are free" in alone
+    assert "scale.workers" not in alone
 
 
 def test_a_disk_that_does_not_suffice_is_a_problem() -> None:
@@ -265,8 +278,62 @@ def test_the_command_ends_with_its_problems(
     assert "nothing stands in the way: oscar-flow run" in good.out
     bad = oscar(capsys, monkeypatch, *arguments, "--set", "detector_weights=nosuch")
     assert bad.status == 2
-    assert bad.err == "error: nosuch: no such file or folder (detector_weights)\n"
+    assert bad.err == (
+        "error: nosuch: no such file or folder (detector_weights); "
+        "say where it is: --set detector_weights=PATH\n"
+    )
+    assert "in the way, each told above as an error: 1" in bad.out
     assert not small.out.exists()
+
+
+def test_problems_are_told_before_anything_is_measured(small: SmallRun) -> None:
+    config = replace(
+        small.config(), pretrain=learning(languages=["fr"]), encoder=TINY, tasks={"vqa": branch()}
+    )
+    told: list[str] = []
+    found = dry_run(config, small.out, on_problem=told.append, on_progress=told.append)
+    measuring = [at for at, line in enumerate(told) if line.startswith("measuring")]
+    assert [told[at] for at in measuring] == [
+        "measuring the detector on some photos",
+        "measuring some updates: pretrain (1 of 2)",
+        "measuring some updates: tasks.vqa (2 of 2)",
+    ]
+    assert max(told.index(problem) for problem in found.problems) < measuring[0]
+
+
+def test_nothing_is_measured_while_a_path_is_missing(small: SmallRun, tmp_path: Path) -> None:
+    config = replace(
+        small.config(),
+        pretrain=learning(),
+        encoder=TINY,
+        tasks={"captioning": branch()},
+        vocabulary=tmp_path / "gone",
+    )
+    told: list[str] = []
+    found = dry_run(config, small.out, on_problem=told.append, on_progress=told.append)
+    assert [line.partition(":")[0] for line in told] == [
+        str(tmp_path / "gone"),
+        "counting photos and texts",
+    ]
+    assert [each.step for each in found.estimates] == [
+        "detect",
+        "pretrain",
+        "captioning_train",
+        "captioning_predict",
+    ]
+    assert {each.how.partition(";")[0] for each in found.estimates} == {NOT_MEASURED}
+    assert all(each.seconds is None and each.memory_bytes == 0 for each in found.estimates[1:])
+    assert [each.amount for each in found.estimates[:2]] == ["3 photos", "3 updates of 4 rows"]
+    assert all(each.disk_bytes > 0 for each in found.estimates[:3])  # arithmetic costs nothing
+
+
+def test_predictions_say_what_they_are_of() -> None:
+    captioned = {("train", "en"): 5, ("test", "en"): 4}
+    texts = Texts(captions={("train", "en"): 25, ("test", "en"): 20}, captioned=captioned)
+    ranked = replace(branch(num_captions=5), controls=("shuffled",))
+    training, _ = counted({"retrieval": ranked}, texts)
+    (_, predicted) = unmeasured(training, 1000)
+    assert predicted.amount == "160 pairs of photo and text, 1 control included"
 
 
 def test_a_published_corpus_is_counted_for_pretraining_alone() -> None:

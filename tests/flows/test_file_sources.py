@@ -127,3 +127,29 @@ def test_a_host_that_does_not_answer_is_told(cache: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(downloads, "FIRST_WAIT_SECONDS", 0.01)
     with pytest.raises(SourceError, match=r"no answer from 127\.0\.0\.1:1"):
         told_to(sys.stdout)(RemoteSource(f"https://127.0.0.1:1/x#sha256={'0' * 64}"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "told"),
+    [
+        ("", 0, ""),
+        (f"#sha256={sha256(WORDS).hexdigest()}", 0, ""),
+        ("#sha256=00", 2, "64 hexadecimal digits"),
+        (f"#sha256={'0' * 64}", 2, "wanted is 000"),
+        ("2", 2, "no such file or folder; what lies elsewhere begins with hf://"),
+        (f"2#sha256={'0' * 64}", 2, "words2: no such file"),
+    ],
+)
+def test_a_local_file_is_not_fetched_but_must_be_there(
+    ending: str,
+    status: int,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "words"
+    path.write_bytes(WORDS)
+    said = oscar(capsys, monkeypatch, "fetch", f"{path}{ending}")
+    assert (said.status, said.out) == (status, "" if status else f"{path}\n")
+    assert told in said.err

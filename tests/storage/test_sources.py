@@ -118,3 +118,15 @@ def test_the_cache_lies_where_it_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert cache_folder() == Path("/xdg/oscar-flow")
     monkeypatch.setenv("OSCAR_FLOW_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+
+
+def test_a_local_path_may_say_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "words"
+    path.write_bytes(b"a")
+    assert local_path(f"{path}#sha256={sha256(b'a').hexdigest()}") == path
+    with pytest.raises(SourceError, match="wanted is"):
+        local_path(f"{path}#sha256={DIGEST}")
+    with pytest.raises(SourceError, match="64 hexadecimal digits"):
+        local_path(f"{path}#sha256=00")
+    with pytest.raises(MissingFileError, match="no such file"):
+        local_path(f"{path}2#sha256={DIGEST}")
