@@ -136,7 +136,7 @@ def check_learned(
     if labels.dim() == 2 and labels.shape[1] > 1:
         kind = "bce"
     model.zero_grad()
-    logits = model(batch_of(expected))
+    logits = model(batch_of(expected, expected["img_feats"].shape[-1]))
     check_close(logits, expected["logits"], LOGITS, "logits")
     loss = answer_loss(logits, labels if kind == "bce" else labels.long(), kind)
     assert loss.item() == pytest.approx(case["loss"], abs=SCORES)
