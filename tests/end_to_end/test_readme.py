@@ -89,7 +89,6 @@ def test_a_configuration_shown_makes_a_plan(
     assert "never ran" in said.out
 
 
-@pytest.mark.slow  # it times updates of a model of the published size
 @pytest.mark.parametrize(
     "words", [w for w in commands("oscar-flow") if "--dry-run" in w], ids=" ".join
 )
