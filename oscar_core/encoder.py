@@ -16,6 +16,7 @@ from transformers.modeling_utils import PreTrainedModel
 from oscar_core.attention import EAGER, Sight
 from oscar_core.config import OscarConfig
 from oscar_core.dropout import Dropout
+from oscar_core.errors import WeightsError
 from oscar_core.hub_config import OscarHubConfig, hub_config
 from oscar_core.layers import Attend, EncoderLayer, KeysAndValues, Pooler, TextEmbeddings
 
@@ -57,6 +58,30 @@ class OscarPreTrained(PreTrainedModel):  # type: ignore[no-untyped-call]  # its 
     def post_init(self) -> None:
         """Draw the weights; every constructor ends with it."""
         super().post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, starts_anew: bool = False, **kwargs: Any) -> Any:
+        """As transformers does, but a tensor that is not in the file is drawn only if asked for.
+
+        Args:
+            args: Folder, and what else transformers takes.
+            starts_anew: Draw the parts that the file lacks; transformers reports which.
+            kwargs: Likewise.
+
+        Raises:
+            WeightsError: The file lacks a tensor, a head as a rule.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        missing = sorted(info["missing_keys"])
+        if missing and not starts_anew:
+            raise WeightsError(
+                f"{args[0] if args else cls.__name__}: tensor {missing[0]!r} and "
+                f"{len(missing) - 1} others that {cls.__name__} needs are not there; choose the "
+                "class that was saved, or from_pretrained(..., starts_anew=True) to draw them"
+            )
+        return (model, info) if wants_info else model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -125,7 +125,8 @@ class OscarHubConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its 
         if config_dict.get("model_type") != MODEL_TYPE:
             raise ModelConfigError(
                 f"config.json says model_type {config_dict.get('model_type')!r}, not "
-                f"{MODEL_TYPE!r}; turn a published folder into ours with `oscar-flow convert`"
+                f"{MODEL_TYPE!r}; `oscar-flow convert FOLDER OUT --to hub` makes of a published "
+                "folder, or of one of ours, one that from_pretrained reads"
             )
         return super().from_dict(config_dict, **kwargs)
 

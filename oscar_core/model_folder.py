@@ -42,6 +42,11 @@ _YES_AND_NO = _TWO_WAY = 2
 _CAPTION_LOSS = ("label_smoothing", "drop_worst_ratio", "drop_worst_after")
 _ENCODER, _CONTRAST = "encoder.", "contrast_head."
 _WIDEN = "; turn it with `oscar-flow convert --as pretraining --widen-contrast`"
+WHERE_ANSWERS_ARE = (
+    "the original's are beside its data: of VQA 3,129 in trainval_label2ans.pkl, of GQA in "
+    "trainval_testdev_all_label2ans.pkl (docs/published_models.md: Answers)"
+)
+"""Of a published classifier, whose folder does not hold them."""
 REGION_PARTS = ("encoder.region_projection.", "encoder.region_norm.")
 """Names of the weights that read regions begin with one of these."""
 _LOG = logging.getLogger(__name__)
@@ -195,7 +200,8 @@ def task_of(model: OscarPreTrained) -> str:
         return "retrieval"
     raise WeightsError(
         f"a {type(model).__name__} with {model.config.num_labels} outputs: of which task, and with "
-        "which answers? say it with `oscar-flow convert --as TASK --answers FILE`"
+        "which answers? say it with `oscar-flow convert --as TASK --answers FILE`; "
+        f"{WHERE_ANSWERS_ARE}"
     )
 
 

@@ -10,11 +10,20 @@ from flows.errors import FlowError
 from oscar_core.encoder import OscarPreTrained
 from oscar_core.errors import WeightsError
 from oscar_core.hub_folder import is_hub_folder, read_hub_folder, write_hub_folder
-from oscar_core.model_folder import SETTINGS, read_model, settings_of, task_of, write_model
+from oscar_core.model_folder import (
+    SETTINGS,
+    WHERE_ANSWERS_ARE,
+    read_model,
+    settings_of,
+    task_of,
+    write_model,
+)
 from oscar_core.published.checkpoints import load_published_folder
 from oscar_core.published.writing import write_published
 from oscar_core.task import Knowledge, task_names
 from oscar_core.tokens import Tokenizer
+
+_TWO_OUTPUTS = ": it has two outputs and nobody said of what (else --as TASK)"
 
 Layout = Literal["ours", "published", "hub"]
 
@@ -73,7 +82,8 @@ def convert(source: Path, out: Path, *, to: Layout, wishes: Wishes) -> list[str]
         return [*opened.lines, f"{out}: written for transformers; {name}.from_pretrained reads it"]
     task = opened.task or task_of(opened.model)
     _write_ours(out, opened, task)
-    return [*opened.lines, f"{out}: written as a model of {task}"]
+    why = "" if opened.task or task != "retrieval" else _TWO_OUTPUTS
+    return [*opened.lines, f"{out}: written as a model of {task}{why}"]
 
 
 def _write_ours(out: Path, opened: _Opened, task: str) -> None:
@@ -85,7 +95,7 @@ def _write_ours(out: Path, opened: _Opened, task: str) -> None:
     if task == "vqa" and len(opened.answers) != num_outputs:
         raise WeightsError(
             f"{len(opened.answers)} answers for {num_outputs} outputs; name the JSON list of the "
-            "answers in their order with --answers FILE"
+            f"answers in their order with --answers FILE; {WHERE_ANSWERS_ARE}"
         )
     write_model(
         out,

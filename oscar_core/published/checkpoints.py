@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from oscar_core.encoder import OscarEncoder, OscarPreTrained
-from oscar_core.errors import WeightsError
+from oscar_core.errors import ModelConfigError, WeightsError
 from oscar_core.hub_config import OscarHubConfig
 from oscar_core.models import (
     CaptionModel,
@@ -52,6 +52,16 @@ KINDS: dict[str, Kind] = {
     "nlvr2": "pair",
 }
 """What stands on the encoder, by task."""
+
+KIND_NAMES: dict[Kind, str] = {
+    "encoder": "an encoder alone",
+    "pretraining": "a model of pretraining",
+    "captioning": "a model of captioning",
+    "answers": "a classifier (retrieval, vqa or gqa)",
+    "pair": "a classifier of pairs (nlvr2)",
+    "choice": "a model of choices",
+}
+"""For people."""
 
 PARTS = {
     "regions": ("encoder.region_projection.", "encoder.region_norm."),
@@ -93,7 +103,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """All of it, a line each."""
-        told = [f"{self.file}: read as {self.kind}"]
+        told = [f"{self.file}: read as {KIND_NAMES[self.kind]}"]
         for word in ("migrations", "inferred", "contradictions", "new", "unused", "ignored"):
             singular = word.removesuffix("s") if word.endswith("s") else word
             told += [f"  {singular}: {each}" for each in getattr(self, word)]
@@ -150,11 +160,15 @@ def load_published_folder(
     place = path.parent / CONFIG
     published = read_config_json(place) if place.is_file() else None
     notes = Notes()
-    others = sorted({str(tensor.dtype) for tensor in state.values()} - {str(torch.float32)})
+    weights = [tensor for name, tensor in state.items() if name not in IGNORED]
+    others = sorted({str(tensor.dtype) for tensor in weights} - {str(torch.float32)})
     if others:
         notes.inferred.append(f"tensors of {', '.join(others)} are read as float32")
     shapes = shapes_of(state)
-    config = inferred_config(shapes, published, notes, path=str(path))
+    try:
+        config = inferred_config(shapes, published, notes, path=str(path))
+    except ModelConfigError as error:
+        raise ModelConfigError(f"{place}: {str(error).removeprefix('config.json: ')}") from error
     kind = _kind(task, shapes)
     generator = torch.Generator().manual_seed(seed)
     if widens_contrast:

@@ -110,7 +110,9 @@ def activation(published: Mapping[str, object]) -> Activation:
     """
     name = str(published.get("hidden_act", "gelu"))
     if name not in ("gelu", "relu", "swish"):
-        raise ModelConfigError(f"hidden_act {name!r} is not known; use gelu, relu or swish")
+        raise ModelConfigError(
+            f"config.json: hidden_act {name!r} is not known; use gelu, relu or swish"
+        )
     return cast(Activation, name)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from oscar_core.errors import WeightsError
+from oscar_core.errors import ModelConfigError, WeightsError
 from oscar_core.hub_config import OscarHubConfig
 from oscar_core.published.config_json import (
     SIZES,
@@ -108,7 +108,13 @@ def _region_width(shapes: Shapes, published: Mapping[str, Any], notes: Notes) ->
 
 def _num_heads(shapes: Shapes, published: Mapping[str, Any], notes: Notes) -> int:
     if "num_attention_heads" in published:
-        return number(published, "num_attention_heads")
+        told = number(published, "num_attention_heads")
+        if told < 1 or shapes.hidden_size % told:
+            raise ModelConfigError(
+                f"config.json: num_attention_heads {told} does not divide hidden_size "
+                f"{shapes.hidden_size}"
+            )
+        return told
     heads = max(1, shapes.hidden_size // _HEAD_WIDTH)
     notes.inferred.append(f"{heads} attention heads, {_HEAD_WIDTH} wide as in every published BERT")
     return heads
@@ -123,13 +129,12 @@ def _has_region_norm(shapes: Shapes, published: Mapping[str, Any], notes: Notes)
             f"{'as VinVL and Mengzi-Oscar start' if told is None else 'by config.json'}"
         )
         return has_norm
-    if bool(told) != shapes.has_region_norm:
-        found = "is there" if shapes.has_region_norm else "is not there"
-        message = f"image LayerNorm {found} in the tensors"
-        if told is None:
-            notes.inferred.append(message)
-        else:
-            notes.contradictions.append(f"{message}, config.json says use_img_layernorm {told}")
+    found = "is there" if shapes.has_region_norm else "is not there (as in Oscar v1)"
+    message = f"image LayerNorm {found} by the tensors"
+    if told is None:
+        notes.inferred.append(message)
+    elif bool(told) != shapes.has_region_norm:
+        notes.contradictions.append(f"{message}, config.json says use_img_layernorm {told}")
     return shapes.has_region_norm
 
 

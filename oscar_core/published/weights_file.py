@@ -4,6 +4,7 @@
 plain containers alone. `training_args.bin` and other pickles beside them are never opened.
 """
 
+import errno
 import struct
 import warnings
 from collections.abc import Mapping
@@ -115,7 +116,12 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
             f"{path}: holds code or objects of a program beside tensors; refused, nothing of it "
             "was run; want tensors by name, as torch.save of a state_dict or safetensors writes"
         )
-    if isinstance(error, EOFError | struct.error) or any(sign in said for sign in _SIGNS_OF_A_CUT):
+    looks_behind = isinstance(error, OSError) and error.errno == errno.EINVAL
+    if (
+        looks_behind
+        or isinstance(error, EOFError | struct.error)
+        or any(sign in said for sign in _SIGNS_OF_A_CUT)
+    ):
         return WeightsError(
             f"{path}: cut short or damaged, {path.stat().st_size:,} bytes; fetch it again"
         )

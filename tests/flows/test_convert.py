@@ -118,8 +118,9 @@ def test_every_layout_leads_to_the_same_model(tmp_path: Path) -> None:
 
 def test_answers_are_asked_for_and_kept(tmp_path: Path) -> None:
     there = published(tmp_path / "there", ClassifierModel(make_config(), AnswerHead(num_labels=3)))
-    with pytest.raises(WeightsError, match="--answers"):
-        convert(there, tmp_path / "vqa", to="ours", wishes=Wishes(task="vqa"))
+    for wishes in (Wishes(task="vqa"), Wishes()):
+        with pytest.raises(WeightsError, match=r"--answers.*trainval_label2ans\.pkl"):
+            convert(there, tmp_path / "vqa", to="ours", wishes=wishes)
     answers = tmp_path / "answers.json"
     answers.write_text(json.dumps(["红", "蓝", "两"]))
     convert(there, tmp_path / "vqa", to="ours", wishes=Wishes(task="vqa", answers=answers))
@@ -127,6 +128,15 @@ def test_answers_are_asked_for_and_kept(tmp_path: Path) -> None:
     answers.write_text("{}")
     with pytest.raises(FlowError, match="JSON list"):
         convert(there, tmp_path / "no", to="ours", wishes=Wishes(task="vqa", answers=answers))
+
+
+def test_what_was_guessed_of_two_outputs_is_told(tmp_path: Path) -> None:
+    there = published(tmp_path / "there", ClassifierModel(make_config(), AnswerHead(num_labels=2)))
+    said = convert(there, tmp_path / "guessed", to="ours", wishes=Wishes())
+    assert "a classifier (retrieval, vqa or gqa)" in said[0]
+    assert "nobody said of what" in said[-1]
+    said = convert(there, tmp_path / "asked", to="ours", wishes=Wishes(task="retrieval"))
+    assert said[-1].endswith("written as a model of retrieval")
 
 
 def test_models_without_a_task_of_ours_go_to_transformers(tmp_path: Path) -> None:

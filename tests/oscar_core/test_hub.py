@@ -25,7 +25,7 @@ from transformers import (
 from oscar_core.attention import eager_attention
 from oscar_core.config import OscarConfig
 from oscar_core.encoder import OscarEncoder, OscarPreTrained
-from oscar_core.errors import ModelConfigError
+from oscar_core.errors import ModelConfigError, WeightsError
 from oscar_core.heads import AnswerHead
 from oscar_core.hub_config import OscarHubConfig, hub_config
 from oscar_core.losses import answer_loss
@@ -121,12 +121,22 @@ def test_the_encoder_of_any_model_is_taken_by_its_name(tmp_path: Path) -> None:
 
 def test_new_parts_of_a_loaded_model_are_drawn_as_ours_are(tmp_path: Path) -> None:
     OscarEncoder(make_config(hidden_size=64, num_heads=4)).save_pretrained(tmp_path)
-    model = PretrainingModel.from_pretrained(tmp_path)
+    model = PretrainingModel.from_pretrained(tmp_path, starts_anew=True)
     head = model.word_head
     assert head.transform.weight.std().item() == pytest.approx(0.4, rel=0.1)
     assert (head.norm.weight == 1).all()
     assert not head.bias.any()
     assert not head.norm.bias.any()
+
+
+def test_a_head_that_is_not_there_is_never_drawn_unasked(tmp_path: Path) -> None:
+    PretrainingModel(make_config()).save_pretrained(tmp_path)
+    for way in (ClassifierModel, AutoModelForSequenceClassification):
+        with pytest.raises(WeightsError, match=r"'classifier.bias' and 1 others.*starts_anew"):
+            way.from_pretrained(tmp_path)
+        model, info = way.from_pretrained(tmp_path, starts_anew=True, output_loading_info=True)
+        assert isinstance(model, ClassifierModel)
+        assert set(info["missing_keys"]) == {"classifier.weight", "classifier.bias"}
 
 
 def test_the_settings_are_those_of_the_encoder_under_the_same_names() -> None:

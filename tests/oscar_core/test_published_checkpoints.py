@@ -240,9 +240,7 @@ def test_the_image_layer_norm_is_there_if_its_tensors_are(
     loaded = load_published_folder(reconfigure(tmp_path, use_img_layernorm=said))
     assert loaded.config.has_region_norm is has_norm
     assert bool(loaded.report.contradictions) is (said is not None and bool(said) is not has_norm)
-    assert any("LayerNorm" in line for line in loaded.report.inferred) is (
-        said is None and has_norm
-    )
+    assert any("LayerNorm" in line for line in loaded.report.inferred) is (said is None)
 
 
 def test_a_projection_that_is_not_the_embedding_is_kept_apart(tmp_path: Path) -> None:
@@ -335,6 +333,22 @@ def test_a_damaged_config_is_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(ModelConfigError) as refused:
         load_published_folder(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_heads_that_do_not_divide_the_width_are_told_by_file_and_key(tmp_path: Path) -> None:
+    reconfigure(published(tmp_path), num_attention_heads=5)
+    with pytest.raises(ModelConfigError) as refused:
+        load_published_folder(tmp_path)
+    place = tmp_path / "config.json"
+    assert str(refused.value) == f"{place}: num_attention_heads 5 does not divide hidden_size 16"
+
+
+def test_the_kind_of_numbers_is_told_of_weights_alone(tmp_path: Path) -> None:
+    buffer = {"bert.embeddings.position_ids": torch.arange(64)[None]}
+    rewrite(published(tmp_path), lambda state: state | buffer)
+    assert "float32" not in told(load_published_folder(tmp_path))
+    rewrite(tmp_path, lambda state: {name: value.half() for name, value in state.items()})
+    assert "tensors of torch.float16 are read as float32" in told(load_published_folder(tmp_path))
 
 
 def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
