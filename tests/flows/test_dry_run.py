@@ -119,9 +119,10 @@ def test_everything_that_is_missing_is_named_at_once(small: SmallRun, tmp_path: 
 
 def test_a_missing_root_is_one_line(small: SmallRun) -> None:
     config = small.config()
-    config = replace(config, data=replace(config.data, root=Path("nosuch")))
+    root = small.config().data.place() / "nosuch"
+    config = replace(config, data=replace(config.data, root=root))
     assert [line.split(";")[0] for line in missing(config)] == [
-        "nosuch: no such folder (data.root)"
+        f"{root}: no such folder (data.root)"
     ]
 
 
