@@ -50,14 +50,14 @@ class OscarPreTrained(PreTrainedModel):  # type: ignore[no-untyped-call]  # its 
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _no_split_modules = ["EncoderLayer"]  # noqa: RUF012
+    _no_split_modules = ["EncoderLayer"]  # noqa: RUF012  # transformers' own form
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init_subclass__(**kwargs)  # type: ignore[no-untyped-call]  # transformers' is untyped
 
     def post_init(self) -> None:
         """Draw the weights; every constructor ends with it."""
-        super().post_init()  # type: ignore[no-untyped-call]
+        super().post_init()  # type: ignore[no-untyped-call]  # likewise
 
     @classmethod
     def from_pretrained(cls, *args: Any, starts_anew: bool = False, **kwargs: Any) -> Any:

@@ -95,7 +95,7 @@ class OscarHubConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # its 
 
     def __post_init__(self, **other: Any) -> None:
         """Refuse sizes that cannot be built."""
-        super().__post_init__(**other)  # type: ignore[no-untyped-call]
+        super().__post_init__(**other)  # type: ignore[no-untyped-call]  # transformers' is untyped
         self.sizes()
         for name in ("num_contrast_classes", "head_hidden_scale", "num_choices"):
             if getattr(self, name) < 1:

@@ -121,7 +121,7 @@ class Widening(nn.Module):
         return wide
 
 
-class EncoderLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]
+class EncoderLayer(GradientCheckpointingLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__
     """One post-norm BERT layer; how its positions see one another is the caller's matter.
 
     Everything of a layer happens inside its call, so gradient checkpointing, sharding and

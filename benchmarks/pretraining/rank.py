@@ -21,7 +21,7 @@ NUM_STEPS = 4
 def main(folder: Path, num: int, number: int) -> None:
     """Open, draw the first batches, tell."""
     task, config = load_task("pretraining"), Config()
-    from oscar_core.tasks.pretraining import dataset  # noqa: F401
+    from oscar_core.tasks.pretraining import dataset  # noqa: F401  # imported for what it brings along
 
     before = private_bytes()
     start = time.perf_counter()

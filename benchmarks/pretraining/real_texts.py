@@ -90,7 +90,7 @@ def material() -> Material:
     captions: list[Text] = []
     questions: list[Text] = []
     names: list[str] = []
-    for number, call in enumerate(step.config.calls):  # type: ignore[union-attr]
+    for number, call in enumerate(step.config.calls):  # type: ignore[union-attr]  # a step's config is of its stage
         files = {name: Path(str(step.inputs[f"files:{number}.{name}"])) for name in call.file_names}
         said = call_reader(call, files)
         captions += [Text(first=each.text) for each in said.captions]

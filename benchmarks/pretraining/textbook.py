@@ -127,7 +127,7 @@ class TextbookAdamW(torch.optim.Optimizer):
         super().__init__(groups, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8})
 
     @torch.no_grad()
-    def step(self, closure: object = None) -> None:  # type: ignore[override]
+    def step(self, closure: object = None) -> None:  # type: ignore[override]  # torch's returns the closure's loss
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]

@@ -118,7 +118,7 @@ def _loss(model: nn.Module, batch: PackedBatch) -> Tensor:
     if hasattr(model, "word_head"):
         num_told = max(1, int(_TOLD_SHARE * batch.input_ids.shape[1]))
         told = encoded.sequence[:, :num_told].flatten(0, 1)
-        logits: Tensor = model.word_head(told, model.word_embedding)  # type: ignore[operator]
+        logits: Tensor = model.word_head(told, model.word_embedding)  # type: ignore[operator]  # an attribute of nn.Module
         loss = loss + logits.float().logsumexp(dim=1).mean()
     return loss
 

@@ -98,7 +98,7 @@ def batches(
     finally:
         # torch ends its workers when the last reference goes; a generator that is closed in the
         # middle of an error would hold it in the traceback
-        found._shutdown_workers()  # type: ignore[attr-defined]
+        found._shutdown_workers()  # type: ignore[attr-defined]  # torch has no public way
 
 
 class _Steps(Dataset[StepParts]):

@@ -189,7 +189,7 @@ class _Captions(Sequence[CaptionAnnotation]):
     def __len__(self) -> int:
         return 4_000
 
-    def __getitem__(self, number: int) -> CaptionAnnotation:  # type: ignore[override]
+    def __getitem__(self, number: int) -> CaptionAnnotation:  # type: ignore[override]  # no slices asked for
         if number >= len(self):
             raise IndexError(number)
         return CaptionAnnotation(
@@ -212,7 +212,7 @@ def test_gathering_holds_nothing_but_digests() -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        gathering.take(Annotations(captions=_Captions()), "coco")  # type: ignore[arg-type]
+        gathering.take(Annotations(captions=_Captions()), "coco")  # type: ignore[arg-type]  # as a sequence
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -36,7 +36,7 @@ def imported(tmp_path: Path, **changes: object) -> tuple[Summary, Library]:
         corpus=place / "corpus.json",
     )
     inputs = Inputs(corpus=source, features=source)
-    summary = run(Config(name="corpus.yaml", **changes), inputs, outputs)  # type: ignore[arg-type]
+    summary = run(Config(name="corpus.yaml", **changes), inputs, outputs)  # type: ignore[arg-type]  # by keyword
     return summary, open_library(outputs.regions, outputs.tags, outputs.annotations)
 
 

@@ -188,7 +188,7 @@ def fields_of(recorded: Recorded, number: int, sample: Sample) -> Fields:
     segments = [0] * len(sample.text.first) + [1] * len(sample.text.second)
     labels = padded([*sample.first_labels, *sample.second_labels], text + slots, -1)
     shown = padded([1] * len(ids), text, 0) + padded([1] * len(regions), slots, 0)
-    as_ints: Callable[[Any], Any] = lambda values: np.array(values, np.int64)  # noqa: E731
+    as_ints: Callable[[Any], Any] = lambda values: np.array(values, np.int64)  # noqa: E731  # short
     return {
         "input_ids": as_ints(padded(ids, text, 0)),
         "input_mask": as_ints(shown),

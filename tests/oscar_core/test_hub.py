@@ -195,7 +195,7 @@ def test_classifiers_learn_by_the_loss_of_their_config(kind: str) -> None:
     labels = torch.tensor([0, 2, 1, 1]) if kind == "cross_entropy" else torch.rand(4, 3)
     output = model(**tensors_of(batch), labels=labels)
     assert torch.equal(output.logits, model(batch))
-    assert torch.equal(output.loss, answer_loss(output.logits, labels, kind))  # type: ignore[arg-type]
+    assert torch.equal(output.loss, answer_loss(output.logits, labels, kind))  # type: ignore[arg-type]  # kind by name
 
 
 @pytest.mark.parametrize("kind", [PairModel, ChoiceModel])
