@@ -4,7 +4,7 @@ A line that is not UTF-8 is reported by its number; a file with more such lines 
 in another encoding as a whole.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from storage.annotations._rows import BrokenRowError, Rows
@@ -69,6 +69,41 @@ def take_captions(path: Path, rows: Rows, split_lists: Mapping[str, Path] | None
                 text,
                 image_id=place.image_id,
                 caption_id=f"{name}#{caption_number(index)}",
+                split=split_of(name, splits),
+            )
+
+
+def take_captions_of_kinds(
+    path: Path,
+    rows: Rows,
+    split_lists: Mapping[str, Path] | None,
+    sentence: Callable[[str, str], str],
+) -> None:
+    """Take all captions of a file of lines `<photo>#<kind>#<number>`, a space and the sentence.
+
+    Args:
+        path: the caption file.
+        rows: where the captions go.
+        split_lists: as in `read_split_lists`; a photo in none of them is set aside.
+        sentence: of a kind and the text behind the space.
+
+    Raises:
+        MissingFileError: A file does not exist.
+        AnnotationError: A file is not in this layout, or a photo is in two splits.
+    """
+    splits = read_split_lists(split_lists)
+    for number, line in lines_of(path, rows):
+        with rows.taking(f"line {number}") as place:
+            label, _, text = line.partition(" ")
+            parts = label.rsplit("#", 2)
+            if len(parts) != 3:
+                raise BrokenRowError("bad-row", "must be <photo>#<kind>#<number> and a caption")
+            name, kind, index = parts
+            place.image_id = rows.image_id(name)
+            rows.add_caption(
+                sentence(kind, text),
+                image_id=place.image_id,
+                caption_id=f"{name}#{kind}#{caption_number(index)}",
                 split=split_of(name, splits),
             )
 

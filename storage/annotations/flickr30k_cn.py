@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage.annotations._lines import caption_number, lines_of, read_split_lists, split_of
-from storage.annotations._rows import BrokenRowError, Rows
+from storage.annotations._lines import take_captions_of_kinds
+from storage.annotations._rows import Rows
 from storage.records import Annotations
 
 SOURCE = "flickr30k_cn"
@@ -42,22 +42,12 @@ def read(
         AnnotationError: A file is not in this layout, or a photo is in two splits.
     """
     rows = Rows(path, namespace=namespace, split=split, language=language, source=SOURCE)
-    splits = read_split_lists(split_lists)
-    for number, line in lines_of(path, rows):
-        with rows.taking(f"line {number}") as place:
-            label, _, text = line.partition(" ")
-            parts = label.rsplit("#", 2)
-            if len(parts) != 3:
-                raise BrokenRowError("bad-row", "must be <photo>#<kind>#<number> and a caption")
-            name, kind, index = parts
-            place.image_id = rows.image_id(name)
-            rows.add_caption(
-                joined_words(text, has_parts_of_speech=kind.startswith("zhm")),
-                image_id=place.image_id,
-                caption_id=f"{name}#{kind}#{caption_number(index)}",
-                split=split_of(name, splits),
-            )
+    take_captions_of_kinds(path, rows, split_lists, _sentence)
     return rows.annotations()
+
+
+def _sentence(kind: str, text: str) -> str:
+    return joined_words(text, has_parts_of_speech=kind.startswith("zhm"))
 
 
 def joined_words(text: str, *, has_parts_of_speech: bool) -> str:

@@ -7,8 +7,8 @@ of photo names without suffix (`flickr8ktrain.txt`). Cite Li et al., ICMR 2016.
 from collections.abc import Mapping
 from pathlib import Path
 
-from storage.annotations._lines import caption_number, lines_of, read_split_lists, split_of
-from storage.annotations._rows import BrokenRowError, Rows
+from storage.annotations._lines import take_captions_of_kinds
+from storage.annotations._rows import Rows
 from storage.records import Annotations
 
 SOURCE = "flickr8k_cn"
@@ -36,19 +36,5 @@ def read(
         AnnotationError: A file is not in this layout, or a photo is in two splits.
     """
     rows = Rows(path, namespace=namespace, split=split, language=language, source=SOURCE)
-    splits = read_split_lists(split_lists)
-    for number, line in lines_of(path, rows):
-        with rows.taking(f"line {number}") as place:
-            label, _, text = line.partition(" ")
-            parts = label.rsplit("#", 2)
-            if len(parts) != 3:
-                raise BrokenRowError("bad-row", "must be <photo>#<kind>#<number> and a caption")
-            name, kind, index = parts
-            place.image_id = rows.image_id(name)
-            rows.add_caption(
-                text,
-                image_id=place.image_id,
-                caption_id=f"{name}#{kind}#{caption_number(index)}",
-                split=split_of(name, splits),
-            )
+    take_captions_of_kinds(path, rows, split_lists, lambda _, text: text)
     return rows.annotations()
