@@ -61,7 +61,7 @@ def save_detector(folder: Path, model: AttributeRCNN, label_map: LabelMap) -> No
     atomic_write_json(folder / CONFIG_NAME, content)
 
 
-def load_detector(folder: Path) -> LoadedDetector:
+def read_detector(folder: Path) -> LoadedDetector:
     """Read a detector in evaluation mode, on the CPU.
 
     Raises:

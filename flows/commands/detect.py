@@ -80,7 +80,7 @@ def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:
         StorageError: The photo cannot be read.
         MissingModelError: No detector was named, or there is none.
     """
-    from detector.checkpoints import load_detector
+    from detector.checkpoints import read_detector
     from detector.detect import detect
     from storage.images import decode
 
@@ -90,7 +90,7 @@ def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:
     config = config_of(run) if run is not None else None
     folder = weights if weights is not None or run is None else detector_of(run)
     assert folder is not None
-    loaded = load_detector(folder)
+    loaded = read_detector(folder)
     rules = config.detect.rules if config is not None else None
     regions = detect(loaded.model, [image], loaded.label_map, rules=rules)[0]
     translating = config.translate_tags if config is not None else Translating()

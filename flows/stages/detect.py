@@ -130,11 +130,11 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
     """
     import torch
 
-    from detector.checkpoints import load_detector
+    from detector.checkpoints import read_detector
     from detector.extract import extractor_of, settings_of, slices_of
 
     sources = read_photos(inputs.images, inputs.photos)
-    detector = load_detector(inputs.detector)
+    detector = read_detector(inputs.detector)
     settings = settings_of(detector, config.rules, config.dtype)
     known = inputs.earlier
     earlier = None if known is None else open_earlier(known / outputs.regions.name, settings)

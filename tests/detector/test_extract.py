@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.checkpoints import load_detector
+from detector.checkpoints import read_detector
 from detector.extract import extract_shard, extractor_of, settings_of, slices_of
 from storage.places import Place
 from storage.quarantine import read_quarantine
@@ -49,7 +49,7 @@ def test_threads_and_batches_do_not_show_on_a_cpu(ground: Ground) -> None:
 
 def test_batches_of_one_size_and_one_slice_see_what_single_photos_see(ground: Ground) -> None:
     """As on a GPU, where rounding may differ: the same regions, in the same order."""
-    detector = load_detector(ground.folder / "detector")
+    detector = read_detector(ground.folder / "detector")
     single = extractor_of(detector, settings_of(detector), batch_size=1)
     batched = replace(single, batch_size=3, seers=0)
     stretch = slices_of(ground.sources, 10)[0]
@@ -62,7 +62,7 @@ def test_batches_of_one_size_and_one_slice_see_what_single_photos_see(ground: Gr
 
 
 def test_other_rules_make_other_settings(ground: Ground) -> None:
-    detector = load_detector(ground.folder / "detector")
+    detector = read_detector(ground.folder / "detector")
     own = settings_of(detector)
     assert settings_of(detector, TINY.regions) == own
     assert settings_of(detector, replace(TINY.regions, max_regions=4)) != own
@@ -89,7 +89,7 @@ def test_what_is_known_is_not_seen_again(ground: Ground) -> None:
     """The earlier record is taken as it is: a detector that sees nothing changes nothing."""
     ground.extract("first")
     before = RegionReader(ground.folder / "first/regions")
-    detector = load_detector(ground.folder / "detector")
+    detector = read_detector(ground.folder / "detector")
     with torch.no_grad():
         for tensor in detector.model.parameters():
             tensor.zero_()
@@ -130,7 +130,7 @@ def test_a_shorter_list_leaves_no_shard_of_the_longer_one(ground: Ground) -> Non
 
 def test_every_shard_can_be_told_from_its_slice(ground: Ground) -> None:
     ground.extract("first")
-    detector = load_detector(ground.folder / "detector")
+    detector = read_detector(ground.folder / "detector")
     settings = settings_of(detector)
     place = Place(ground.folder / "first/regions")
     reports = [read_slice(place, each.key, settings) for each in slices_of(ground.sources, 4)]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detector.checkpoints import WEIGHTS_NAME, load_detector
+from detector.checkpoints import WEIGHTS_NAME, read_detector
 from detector.detect import detect
 from detector.errors import DetectorError, DetectorStoppedError
 from detector.training.checkpoint import CHECKPOINT
@@ -203,7 +203,7 @@ def test_a_longer_training_finds_blocks_and_their_colours(tmp_path: Path) -> Non
     summary, reports = train(tmp_path / "run", training, res2_width=16, anchor_sizes=(14, 28))
     assert summary.num_photos == 7
     assert reports[-1].losses["total"] < 0.5 * reports[30].losses["total"]
-    loaded = load_detector(tmp_path / "run/detector")
+    loaded = read_detector(tmp_path / "run/detector")
     sources, objects = block_photos(tmp_path / "photos", 7)
     found = detect(loaded.model, [decode(sources[0])], loaded.label_map)[0]
     assert found.class_names[0] == objects[0].class_names[0]
@@ -238,6 +238,6 @@ def test_frozen_parts_stay_as_they_were(tmp_path: Path) -> None:
 
 def test_the_label_map_decides_the_sizes_of_the_heads(tmp_path: Path) -> None:
     train(tmp_path / "run", replace(TRAINING, num_steps=1, crop_warmup=None))
-    label_map: LabelMap = load_detector(tmp_path / "run/detector").label_map
+    label_map: LabelMap = read_detector(tmp_path / "run/detector").label_map
     assert set(label_map.class_names[1:]) == {"box", "bar"}
     assert weights_in(tmp_path / "run")["box_head.class_logits.weight"].shape[0] == 3

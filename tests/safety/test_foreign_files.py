@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.checkpoints import load_detector, save_detector
+from detector.checkpoints import read_detector, save_detector
 from detector.errors import DetectorError
 from detector.published.checkpoint_names import read_published_weights
 from detector.training.checkpoint import CHECKPOINT, read_checkpoint
@@ -84,7 +84,7 @@ def test_no_reader_of_weights_runs_what_a_file_says(form: str, tmp_path: Path) -
         lambda: read_published_weights(bad),
         lambda: read_published_weights(tmp_path / "bad.safetensors"),
         lambda: read_checkpoint(tmp_path, "this run"),
-        lambda: load_detector(detector),
+        lambda: read_detector(detector),
     ):
         with pytest.raises(DetectorError):
             read()
