@@ -13,7 +13,7 @@ from torch import Tensor
 from detector.compat import Compat
 from detector.config import RegionRules
 from detector.constants import STAND_IN_ATTRIBUTE
-from detector.model import AttributeRCNN
+from detector.engine import Engine
 from detector.preprocess import ModelImages, to_model_images
 from detector.see import Detections, see
 from storage.records import DecodedImage, ImageRegions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def detect(
-    model: AttributeRCNN,
+    engine: Engine,
     images: Sequence[DecodedImage],
     label_map: "LabelMap",
     *,
@@ -36,14 +36,14 @@ def detect(
     photo at a time, or photos of one size, for features that depend on the photo alone.
 
     Args:
-        model: In evaluation mode.
+        engine: What computes: a model in evaluation mode, or what `detector.engines` made of it.
         images: B photos.
         label_map: Names of the model's classes and attributes.
-        rules: Which regions are kept; None takes the model's own.
+        rules: Which regions are kept; None takes the detector's own.
         compat: Quirks of the original; None for none.
     """
-    batch = to_model_images([image.pixels for image in images], model.config)
-    return to_regions(see(model, batch, rules=rules, compat=compat), batch, images, label_map)
+    batch = to_model_images([image.pixels for image in images], engine.config)
+    return to_regions(see(engine, batch, rules=rules, compat=compat), batch, images, label_map)
 
 
 def to_regions(

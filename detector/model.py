@@ -6,6 +6,7 @@ C4 / D channels of the trunk / of a region feature, P / p bins per side, h x w c
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from detector.anchors import anchors_on_map, cell_anchors
@@ -55,6 +56,15 @@ class AttributeRCNN(nn.Module):
         """D."""
         return self.res5.width
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.cell_anchors.device
+
+    def describe(self) -> str:
+        """What computes: the network as it was trained."""
+        return "textbook"
+
     def anchors(self, c4: Tensor) -> Tensor:
         """Anchors of all cells of a map (B, C4, h, w); (h * w * A, 4), order y, x, anchor."""
         return anchors_on_map(
@@ -75,3 +85,18 @@ class AttributeRCNN(nn.Module):
         """Pool, res5, mean over bins: (B, C4, h, w), boxes -> (R, D)."""
         maps: Tensor = self.res5(self.pool(c4, boxes))
         return maps.mean(dim=(2, 3))
+
+    def class_logits(self, features: Tensor) -> Tensor:
+        """(R, D) -> (R, C)."""
+        logits: Tensor = self.box_head.class_logits(features)
+        return logits
+
+    def box_deltas(self, features: Tensor) -> Tensor:
+        """(R, D) -> (R, 4 * C), or (R, 8) if class-agnostic."""
+        deltas: Tensor = self.box_head.box_deltas(features)
+        return deltas
+
+    def attribute_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
+        """(R, D), (R,) -> (R, attributes)."""
+        logits: Tensor = self.attribute_head(features, class_ids)
+        return logits

@@ -13,7 +13,7 @@ from torch import Tensor
 from detector.attributes import KeptAttributes, keep_attributes
 from detector.compat import Compat
 from detector.config import RegionRules
-from detector.model import AttributeRCNN
+from detector.engine import Engine
 from detector.postprocess import Kept, keep_regions, name_forced_boxes
 from detector.preprocess import ModelImages
 from detector.proposals import propose
@@ -43,64 +43,64 @@ class Detections:
 
 @torch.inference_mode()
 def see(
-    model: AttributeRCNN,
+    engine: Engine,
     images: ModelImages,
     *,
     rules: RegionRules | None = None,
     compat: Compat | None = None,
     forced_boxes: Sequence[Tensor] | None = None,
 ) -> list[Detections]:
-    """Detect, on the model's device.
+    """Detect, on the engine's device.
 
     Args:
-        model: In evaluation mode.
+        engine: What computes: a model in evaluation mode, or what `detector.engines` made of it.
         images: The batch.
-        rules: Which regions are kept; None takes the model's own.
+        rules: Which regions are kept; None takes the detector's own.
         compat: Quirks of the original; None for none.
         forced_boxes: B tensors (n, 4) to be named instead of searching; clipped in the output
             only, never refined or left out.
 
     Source: `specs/detector.md` 1, 4 to 6.
     """
-    rules = rules or model.config.regions
+    rules = rules or engine.config.regions
     compat = compat or Compat()
-    c4 = model.trunk(images.pixels.to(model.cell_anchors.device))
-    boxes = list(forced_boxes) if forced_boxes is not None else search(model, c4, images.sizes)
+    c4 = engine.trunk(images.pixels.to(engine.device))
+    boxes = list(forced_boxes) if forced_boxes is not None else search(engine, c4, images.sizes)
     counts = [len(group) for group in boxes]
-    features = model.region_features(c4, boxes)
-    class_logits = torch.split(model.box_head.class_logits(features), counts)
+    features = engine.region_features(c4, boxes)
+    class_logits = torch.split(engine.class_logits(features), counts)
     deltas: Sequence[Tensor | None] = [None] * len(boxes)
     if rules.regress_boxes and forced_boxes is None:
-        deltas = torch.split(model.box_head.box_deltas(features), counts)
+        deltas = torch.split(engine.box_deltas(features), counts)
     kept = [
         name_forced_boxes(logits, group, size)
         if forced_boxes is not None
-        else keep_regions(logits, moves, group, size, model.config, rules, compat)
+        else keep_regions(logits, moves, group, size, engine.config, rules, compat)
         for logits, moves, group, size in zip(
             class_logits, deltas, boxes, images.sizes, strict=True
         )
     ]
-    return _with_attributes(model, c4, boxes, features, kept, rules, compat)
+    return _with_attributes(engine, c4, boxes, features, kept, rules, compat)
 
 
-def search(model: AttributeRCNN, c4: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+def search(engine: Engine, c4: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Proposals of each image: (B, C4, h, w) -> B tensors (n, 4)."""
-    logits, deltas = model.rpn_head(c4)
+    logits, deltas = engine.rpn_head(c4)
     found = propose(
         logits,
         deltas,
-        model.anchors(c4),
+        engine.anchors(c4),
         sizes,
-        pre_nms_top_n=model.config.pre_nms_top_n,
-        post_nms_top_n=model.config.post_nms_top_n,
-        nms_overlap=model.config.proposal_nms_overlap,
-        min_size=model.config.proposal_min_size,
+        pre_nms_top_n=engine.config.pre_nms_top_n,
+        post_nms_top_n=engine.config.post_nms_top_n,
+        nms_overlap=engine.config.proposal_nms_overlap,
+        min_size=engine.config.proposal_min_size,
     )
     return [proposals.boxes for proposals in found]
 
 
 def _with_attributes(
-    model: AttributeRCNN,
+    engine: Engine,
     c4: Tensor,
     boxes: Sequence[Tensor],
     features: Tensor,
@@ -121,9 +121,9 @@ def _with_attributes(
         for group, chosen in zip(boxes, kept, strict=True)
     )
     if is_moved and rules.pool_attributes_again:
-        final_features = model.region_features(c4, [chosen.boxes for chosen in kept])
+        final_features = engine.region_features(c4, [chosen.boxes for chosen in kept])
     class_ids = torch.cat([chosen.class_ids for chosen in kept])
-    logits = torch.split(model.attribute_head(final_features, class_ids), numbers)
+    logits = torch.split(engine.attribute_logits(final_features, class_ids), numbers)
     return [
         Detections(
             boxes=chosen.boxes,
