@@ -1,20 +1,17 @@
 """Weights in the layout of microsoft/scene_graph_benchmark, to and from ours.
 
-A file is a mapping of names to tensors, or {model, optimizer, scheduler, iteration} around it.
 Every foreign name is used, checked, or ignored for a stated reason; nothing is matched by chance.
 Source: `specs/detector.md` 9.
 """
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from detector.errors import CheckpointError
+from detector.published.weights_file import without_wrapping
 
 _BLOCKS = (
     (r"^trunk\.stem\.", "backbone.body.stem."),
@@ -40,32 +37,7 @@ _PARTS = (
 CELL_ANCHORS = "rpn.anchor_generator.cell_anchors.0"
 _EXTRACTOR = "roi_heads.box.feature_extractor."
 _ALIAS = "attribute.feature_extractor."  # the same module under a second name
-_WRAPPED = "module."  # distributed training prepends it to every name
 _COUNTER = "num_batches_tracked"  # live normalisation counts batches; nothing reads it
-
-
-def read_published_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a published file (safetensors, or a PyTorch file without foreign objects).
-
-    Raises:
-        CheckpointError: It cannot be read, or holds something else than tensors by name.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path.name}: cannot be read as weights: {reason}") from error
-    except Exception as error:  # unpickling errors have no common base but this
-        raise CheckpointError(
-            f"{path.name}: not a plain file of tensors; convert it to safetensors where you "
-            "trust it"
-        ) from error
-    weights = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()):
-        raise CheckpointError(f"{path.name}: does not map names to tensors")
-    return weights
 
 
 def from_published(weights: Mapping[str, Tensor], cell_anchors: Tensor) -> dict[str, Tensor]:
@@ -78,8 +50,7 @@ def from_published(weights: Mapping[str, Tensor], cell_anchors: Tensor) -> dict[
     Raises:
         CheckpointError: An unknown name, an alias that differs, other anchors.
     """
-    if weights and all(name.startswith(_WRAPPED) for name in weights):
-        weights = {name.removeprefix(_WRAPPED): tensor for name, tensor in weights.items()}
+    weights = without_wrapping(weights)
     renamed = {}
     for name, tensor in weights.items():
         if name == CELL_ANCHORS:

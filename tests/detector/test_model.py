@@ -16,10 +16,10 @@ from detector.preprocess import normalise
 from detector.published.checkpoint_names import (
     CELL_ANCHORS,
     from_published,
-    read_published_weights,
     to_published,
 )
 from detector.published.imagenet_lite0 import load_imagenet_trunk, read_imagenet_classifier
+from detector.published.weights_file import read_published_weights
 from detector.published.yaml_keys import config_from_settings
 from detector.weights import load_weights
 from tests.builders_detector import tiny_config, tiny_model

@@ -27,9 +27,9 @@ from detector.preprocess import ModelImages, to_model_images
 from detector.proposals import Proposals, propose
 from detector.published.checkpoint_names import (
     from_published,
-    read_published_weights,
     to_published,
 )
+from detector.published.weights_file import read_published_weights
 from detector.published.yaml_keys import config_from_settings, training_from_settings
 from detector.see import Detections, see
 from detector.training.objective import RPN_WEIGHTS, detection_outcome

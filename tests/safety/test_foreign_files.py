@@ -11,7 +11,7 @@ import torch
 
 from detector.checkpoints import read_detector, save_detector
 from detector.errors import DetectorError
-from detector.published.checkpoint_names import read_published_weights
+from detector.published.weights_file import read_published_weights
 from detector.training.checkpoint import CHECKPOINT, read_checkpoint
 from flows.config import read_config
 from flows.errors import ConfigError

@@ -1,0 +1,103 @@
+"""Files of weights as other programs write them, read without running what they say.
+
+A file maps names to tensors, or {model, optimizer, scheduler, iteration} around such a mapping.
+"""
+
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from detector.errors import CheckpointError
+
+_WRAPPED = "module."  # distributed training prepends it to every name
+_REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_BESIDE = (
+    *("torch.optim.", "maskrcnn_benchmark.", "fvcore.", "yacs.", "argparse.", "numpy."),
+    *("collections.", "builtins.dict", "builtins.list", "builtins.getattr", "_codecs."),
+)
+"""Where objects beside the weights come from: optimizers, schedules, settings, counters."""
+_MOST_KINDS = 40
+
+
+class _Nothing:
+    """Stands in for an object of another program; it keeps nothing and does nothing."""
+
+    def __new__(cls, *args: object) -> Any:
+        """A mapping, which may be filled: most such objects are."""
+        return OrderedDict()
+
+
+class _Opaque:
+    """Stands in for an object with a state of its own form."""
+
+    def __new__(cls, *args: object) -> Any:
+        return object.__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        """The state is passed over."""
+
+
+def read_published_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a published file (safetensors, or a PyTorch file), without `module.`.
+
+    Objects beside the weights (optimizer, schedule, settings) are passed over, their code is
+    neither needed nor run.
+
+    Raises:
+        CheckpointError: It cannot be read, or holds something else than tensors by name.
+    """
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path.name}: cannot be read as weights: {reason}") from error
+    except Exception as error:  # unpickling errors have no common base but this
+        raise CheckpointError(
+            f"{path.name}: not a plain file of tensors; convert it to safetensors where you "
+            "trust it"
+        ) from error
+    weights = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
+    ):
+        raise CheckpointError(f"{path.name}: does not map names to tensors")
+    return without_wrapping(weights)
+
+
+def without_wrapping(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The names without `module.`, where all of them have it."""
+    if weights and all(name.startswith(_WRAPPED) for name in weights):
+        return {name.removeprefix(_WRAPPED): tensor for name, tensor in weights.items()}
+    return dict(weights)
+
+
+def _load(path: Path) -> Any:
+    """The content of a PyTorch file; objects of known programs come as nothing."""
+    stand_ins: list[tuple[type, str]] = []
+    while True:
+        try:
+            with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            name = _refused_name(str(error))
+            is_new = all(name != known for _, known in stand_ins)
+            if not (name.startswith(_BESIDE) and is_new and len(stand_ins) < _MOST_KINDS):
+                raise
+            kind = _Opaque if name.startswith("numpy.") else _Nothing
+            stand_ins.append((type(kind.__name__, (kind,), {}), name))
+
+
+def _refused_name(message: str) -> str:
+    """The class or function at which torch stopped; "" if it stopped for another reason."""
+    found = _REFUSED.search(message)
+    name = found[1] if found else ""
+    return name if "." in name or not name else f"builtins.{name}"
