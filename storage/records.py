@@ -21,24 +21,68 @@ INCLUDED = "included"
 """Features end with the six numbers already, as published feature files have them."""
 
 
-_HALF_EXPONENT = np.uint16(0x7C00)
-"""The bits of a float16 that are all set in infinity and NaN."""
+_HALF_INFINITY, _HALF_MINUS_INFINITY = 0x7C00, 0xFC00
+"""As bits of a float16; every NaN of the same sign is a larger number than its infinity."""
 
 
 def _is_finite(numbers: NDArray[np.floating]) -> bool:
     """No NaN and no infinity; numpy's own test is slow for float16."""
-    if numbers.dtype == np.float16:
-        bits = np.ascontiguousarray(numbers).view(np.uint16) & _HALF_EXPONENT
-        return not bool((bits == _HALF_EXPONENT).any())
+    if numbers.dtype == np.float16 and numbers.size:
+        bits = np.ascontiguousarray(numbers).view(np.uint16)
+        positive, any_sign = bits.view(np.int16).max(), bits.max()
+        return bool(positive < _HALF_INFINITY and any_sign < _HALF_MINUS_INFINITY)
     return bool(np.isfinite(numbers).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Where in a file the bytes of one photo stand: a member of a tar, or a row of a table.
+
+    start, num_bytes: of the stretch
+    is_row:           it is a row of fields between tabs, the last of them the photo in base64
+    """
+
+    start: int
+    num_bytes: int
+    is_row: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Where in a Parquet file a photo stands.
+
+    group, row: row group, and row inside it
+    column:     of the bytes, with dots where it lies inside another
+    """
+
+    group: int
+    row: int
+    column: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSource:
-    """One photo to be read; `image_id` is what annotations join on."""
+    """One photo to be read; `image_id` is what annotations join on.
+
+    path: a file; a text is a URL of fsspec
+    part: which part of the file is the photo; None: all of it
+    size: height and width [pixels], as the collection says; None where it does not
+    """
 
     image_id: str
-    path: Path
+    path: Path | str
+    part: Stretch | Cell | None = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        if isinstance(self.part, Stretch):
+            what = "row" if self.part.is_row else "member"
+            return f"{self.path}, {what} at byte {self.part.start}"
+        if isinstance(self.part, Cell):
+            return f"{self.path}, row {self.part.row} of row group {self.part.group}"
+        return str(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,23 +136,20 @@ class ImageRegions:
     confidences: NDArray[np.float32]
     attribute_ids: NDArray[np.int16]
     attribute_scores: NDArray[np.float32]
-    class_names: tuple[str, ...]
-    attribute_names: tuple[tuple[str, ...], ...]
+    class_names: Sequence[str]
+    attribute_names: Sequence[tuple[str, ...]]
 
     def __post_init__(self) -> None:
         """Check that all columns speak of the same N regions and hold finite numbers."""
         num = len(self.class_ids)
         lengths = {
-            len(column)
-            for column in (
-                self.boxes,
-                self.features,
-                self.confidences,
-                self.attribute_ids,
-                self.attribute_scores,
-                self.class_names,
-                self.attribute_names,
-            )
+            len(self.boxes),
+            len(self.features),
+            len(self.confidences),
+            len(self.attribute_ids),
+            len(self.attribute_scores),
+            len(self.class_names),
+            len(self.attribute_names),
         }
         if lengths - {num}:
             raise RecordError(

@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage.errors import DamagedFileError, RecordError
+from storage.later_tuple import LaterTuple
 from storage.records import ImageLabels, ImageRegions
 from storage.schemas import REGIONS
 
 LIGHT_COLUMNS = [name for name in REGIONS.names if name != "features"]
 """All columns but the features, which are nearly all of the bytes."""
+_SINGLE = ("content_hash", "height", "width", "attribute_slots")
 _LENGTH = struct.Struct("<i")  # Parquet writes it before each binary value
 
 
@@ -46,7 +48,11 @@ def to_row(regions: ImageRegions) -> dict[str, Any]:
 
 
 class RegionGroup:
-    """The light columns of one row group, taken apart once, put together row by row."""
+    """The light columns of one row group, taken apart once, put together row by row.
+
+    image_ids: of its images
+    shapes:    (N, D) of their features
+    """
 
     def __init__(self, table: pa.Table, where: str) -> None:
         """Take the columns apart.
@@ -56,60 +62,68 @@ class RegionGroup:
             where: the shard, for errors.
         """
         self._where = where
-        self._columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-        self.image_ids: list[str] = self._columns["image_id"].to_pylist()
-        self._flat = {
-            name: self._columns[name].values.to_numpy()
+        columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+        self.image_ids: list[str] = columns["image_id"].to_pylist()
+        shapes = columns["features_shape"].values.to_numpy().reshape(-1, 2)
+        self.shapes: list[tuple[int, int]] = [(int(num), int(wide)) for num, wide in shapes]
+        self._single = {name: columns[name].to_pylist() for name in _SINGLE}
+        self._lists = {
+            name: (columns[name].offsets.tolist(), columns[name].values.to_numpy())
             for name in ("class_ids", "confidences", "attribute_ids", "attribute_scores")
         }
-        self._flat["boxes"] = self._columns["boxes"].values.values.to_numpy().reshape(-1, 4)
-        self._offsets = {
-            name: self._columns[name].offsets.to_numpy() for name in (*self._flat, "class_names")
-        }
-        shapes = self._columns["features_shape"].values.to_numpy().reshape(-1, 2)
-        self.shapes: list[tuple[int, int]] = [(int(num), int(wide)) for num, wide in shapes]
+        corners = columns["boxes"].values.values.to_numpy().reshape(-1, 4)
+        self._lists["boxes"] = (columns["boxes"].offsets.tolist(), corners)
+        self._class_names = columns["class_names"]
+        self._attribute_names = columns["attribute_names"]
 
     def regions(self, row: int, features: NDArray[np.floating]) -> ImageRegions:
-        """One row as a record, with its features (N, D).
+        """One row as a record, with its features (N, D); its names are read when asked for.
 
         Raises:
             DamagedFileError: The row breaks the record's invariants; names shard and image.
         """
-        slots = self._columns["attribute_slots"][row].as_py()
-        labels = self.labels(row)
-        num = len(labels.class_names)
+        image_id, single = self.image_ids[row], self._single
         try:
+            class_names, attribute_names = self._names(row)
+            grid = (len(class_names), single["attribute_slots"][row])
             return ImageRegions(
-                image_id=self.image_ids[row],
-                content_hash=self._columns["content_hash"][row].as_py(),
-                height=self._columns["height"][row].as_py(),
-                width=self._columns["width"][row].as_py(),
+                image_id=image_id,
+                content_hash=single["content_hash"][row],
+                height=single["height"][row],
+                width=single["width"][row],
                 boxes=self._part("boxes", row),
                 features=features,
                 class_ids=self._part("class_ids", row),
                 confidences=self._part("confidences", row),
-                attribute_ids=self._part("attribute_ids", row).reshape(num, slots),
-                attribute_scores=self._part("attribute_scores", row).reshape(num, slots),
-                class_names=labels.class_names,
-                attribute_names=labels.attribute_names,
+                attribute_ids=self._part("attribute_ids", row).reshape(grid),
+                attribute_scores=self._part("attribute_scores", row).reshape(grid),
+                class_names=class_names,
+                attribute_names=attribute_names,
             )
         except (RecordError, ValueError) as error:
-            raise DamagedFileError(f"{self._where}: row of {labels.image_id!r}: {error}") from error
+            raise DamagedFileError(f"{self._where}: row of {image_id!r}: {error}") from error
 
     def labels(self, row: int) -> ImageLabels:
         """Names alone."""
-        first, last = self._offsets["class_names"][row : row + 2]
-        names = self._columns["class_names"].values.slice(first, last - first)
+        class_names, attribute_names = self._names(row)
         return ImageLabels(
             image_id=self.image_ids[row],
-            class_names=tuple(names.to_pylist()),
-            attribute_names=tuple(map(tuple, self._columns["attribute_names"][row].as_py())),
+            class_names=tuple(class_names),
+            attribute_names=tuple(attribute_names),
+        )
+
+    def _names(self, row: int) -> tuple["LaterTuple[str]", "LaterTuple[tuple[str, ...]]"]:
+        """Class names and attribute names of a row."""
+        classes, attributes = self._class_names[row], self._attribute_names[row]
+        return (
+            LaterTuple(len(classes), classes.as_py),
+            LaterTuple(len(attributes), lambda: map(tuple, attributes.as_py())),
         )
 
     def _part(self, name: str, row: int) -> NDArray[Any]:
-        first, last = self._offsets[name][row : row + 2]
+        offsets, values = self._lists[name]
         # a view of Arrow's memory could not be written to
-        part: NDArray[Any] = self._flat[name][first:last].copy()
+        part: NDArray[Any] = values[offsets[row] : offsets[row + 1]].copy()
         return part
 
 

@@ -137,7 +137,7 @@ class Translator:
             language=self._language,
         )
 
-    def _counted(self, names: tuple[str, ...], kind: Kind) -> list[str]:
+    def _counted(self, names: Iterable[str], kind: Kind) -> list[str]:
         translations = self._words(names, kind)
         self.coverage.add(translations, kind)
         return [each.chinese for each in translations]

@@ -8,7 +8,7 @@ from tests.builders_storage import make_regions
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.copysign(np.nan, -1), np.inf, -np.inf])
 def test_features_must_be_finite(dtype: type, value: float) -> None:
     features = np.zeros((3, 8), dtype)
     features[1, 2] = value
