@@ -6,12 +6,11 @@ other devices photos of one network size share a batch, and a batch never leaves
 whoever makes a shard, now or after an interruption, writes the same bytes.
 """
 
-import json
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, islice
 from typing import Literal, Protocol
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from detector.checkpoints import LoadedDetector
 from detector.compat import Compat
-from detector.config import RegionRules
+from detector.config import RegionRules, describe_rules
 from detector.detect import regions_of
 from detector.folding import fold_norms
 from detector.model import AttributeRCNN
@@ -157,12 +156,11 @@ def settings_of(
         dtype: In which features are kept.
     """
     kept = rules or detector.model.config.regions
-    text = json.dumps(asdict(kept), sort_keys=True)
     return RegionSettings(
         detector=detector.fingerprint,
         feature_width=detector.model.feature_width,
         dtype=dtype,
-        rules=sha256(text.encode()).hexdigest()[:16],
+        rules=describe_rules(kept),
     )
 
 
@@ -356,5 +354,5 @@ def _repeated(source: ImageSource) -> Quarantined:
     return Quarantined(
         image_id=source.image_id,
         reason="duplicate-id",
-        detail=f"{source.path}: image id {source.image_id!r} came before; rename one of the files",
+        detail=f"{source.place}: image id {source.image_id!r} came before; rename one of the files",
     )

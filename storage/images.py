@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from storage.errors import MissingFileError, StorageError, UnreadableImageError
+from storage.photo_files import read_source
 from storage.records import DecodedImage, ImageSource, Quarantined
 
 MAX_PIXELS = 50_000_000
@@ -37,10 +38,27 @@ _DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What makes a terminal or a page show something else than is there."""
 _WHITE = (255, 255, 255, 255)
+_BEFORE_ENDING = "\0"
+"""No file name holds it, and it sorts before everything that one holds."""
 
 
 def list_images(folder: Path, namespace: str) -> tuple[list[ImageSource], list[Quarantined]]:
-    """All photos in a folder and below it, sorted by image id.
+    """All photos in a folder and below it, sorted by image id, and what cannot be used.
+
+    Args, reasons and errors as `find_images`. Both empty for an empty folder.
+    """
+    sources: list[ImageSource] = []
+    quarantined: list[Quarantined] = []
+    for found in find_images(folder, namespace):
+        if isinstance(found, ImageSource):
+            sources.append(found)
+        else:
+            quarantined.append(found)
+    return sources, quarantined
+
+
+def find_images(folder: Path, namespace: str) -> Iterator[ImageSource | Quarantined]:
+    """Photos in a folder and below it, by image id, one after the other.
 
     An image id is `namespace/relative path without extension`; hidden files are left out. Nothing
     is opened here: whether a file is a photo shows in `decode`.
@@ -49,9 +67,9 @@ def list_images(folder: Path, namespace: str) -> tuple[list[ImageSource], list[Q
         folder: where to look.
         namespace: data set the photos belong to; "" for none.
 
-    Returns:
+    Yields:
         The photos, and what cannot be named or reached (`duplicate-id`, `name-not-utf8`,
-        `name-unprintable`, `not-a-file`, `unreadable-folder`). Both empty for an empty folder.
+        `name-unprintable`, `not-a-file`, `unreadable-folder`).
 
     Raises:
         MissingFileError: There is no such folder.
@@ -61,17 +79,41 @@ def list_images(folder: Path, namespace: str) -> tuple[list[ImageSource], list[Q
         raise MissingFileError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise StorageError(f"{folder}: a file, not a folder; name the folder of the photos")
-    sources: dict[str, ImageSource] = {}
-    quarantined: list[Quarantined] = []
-    for name, entry in _walk(folder, quarantined):
-        stem = os.path.splitext(name)[0]
-        image_id = f"{namespace}/{stem}" if namespace else stem
-        reason, detail = _listing_problem(entry, image_id, sources)
-        if reason:
-            quarantined.append(Quarantined(image_id=image_id, reason=reason, detail=detail))
+    names: list[str] = []
+    for found in _walk(folder):
+        if isinstance(found, Quarantined):
+            yield found
         else:
-            sources[image_id] = ImageSource(image_id=image_id, path=Path(entry.path))
-    return [sources[image_id] for image_id in sorted(sources)], quarantined
+            names.append(found)
+    names.sort()
+    before = ""
+    for name in names:
+        stem, _, ending = name.partition(_BEFORE_ENDING)
+        path = f"{folder}/{stem}{ending}"
+        image_id = image_id_of(namespace, stem)
+        if reason := name_problem(image_id):
+            yield Quarantined(image_id=image_id, reason=reason, detail=_unnamed(path, reason))
+        elif before.partition(_BEFORE_ENDING)[0] == stem:
+            first = os.path.basename(before.replace(_BEFORE_ENDING, ""))
+            detail = f"{path}: same id {image_id!r} as {first}; rename one of them"
+            yield Quarantined(image_id=image_id, reason="duplicate-id", detail=detail)
+        else:
+            yield ImageSource(image_id=image_id, path=folder / f"{stem}{ending}")
+            before = name
+
+
+def image_id_of(namespace: str, name: str) -> str:
+    """What annotations call a photo of that name."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+def name_problem(image_id: str) -> str:
+    """Why a text cannot be an image id, in a word; "" if it can."""
+    try:
+        image_id.encode("utf-8")
+    except UnicodeEncodeError:
+        return "name-not-utf8"
+    return "name-unprintable" if _UNPRINTABLE.search(image_id) else ""
 
 
 def decode(
@@ -94,26 +136,24 @@ def decode(
     Raises:
         UnreadableImageError: With one of the reasons `unreadable`, `empty-file`, `too-many-bytes`,
             `not-an-image`, `damaged-header`, `too-many-pixels`, `too-small`, `truncated`,
-            `damaged`, `unsupported-depth`.
+            `damaged`, `unsupported-depth`, `size-mismatch`, `not-base64`.
+        SourceError: The store of a remote one does not answer.
     """
     if content is None:
-        content = _read(source.path, max_bytes)
+        content = read_source(source, max_bytes)
     with _quiet():
-        image = _open(source.path, content)
-        _check_size(source.path, image.size, max_pixels, min_side)
-        pixels = _pixels(source.path, image)
+        image = _open(source.place, content)
+        _check_size(source.place, image.size, max_pixels, min_side)
+        _check_told(source, image.size)
+        pixels = _pixels(source.place, image)
     return DecodedImage(
         image_id=source.image_id, pixels=pixels, content_hash=sha256(content).hexdigest()
     )
 
 
 def read_photo(source: ImageSource) -> bytes:
-    """The bytes of one photo's file, not looked at.
-
-    Raises:
-        UnreadableImageError: With one of the reasons `unreadable`, `empty-file`, `too-many-bytes`.
-    """
-    return _read(source.path, MAX_BYTES)
+    """The bytes of one photo, not looked at. Raises as `photo_files.read_source`."""
+    return read_source(source, MAX_BYTES)
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -122,10 +162,10 @@ def size_of(path: Path) -> tuple[int, int]:
     Raises:
         UnreadableImageError: As `decode`, for what the header tells.
     """
-    content = _read(path, MAX_BYTES)
+    content = read_source(ImageSource(image_id="", path=path), MAX_BYTES)
     with _quiet():
-        image = _open(path, content)
-        _check_size(path, image.size, MAX_PIXELS, 1)
+        image = _open(str(path), content)
+        _check_size(str(path), image.size, MAX_PIXELS, 1)
     return image.size[1], image.size[0]
 
 
@@ -140,31 +180,39 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _walk(folder: Path, quarantined: list[Quarantined]) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Files that claim to be photos, each with its name below the folder, parents first."""
+def _walk(folder: Path) -> Iterator[str | Quarantined]:
+    """Files that claim to be photos: their names below the folder, marked before the ending.
+
+    Sorted as texts, these names are in the order of the image ids; and nothing else of a photo
+    need be kept.
+    """
     waiting = [(os.fspath(folder), "")]
     while waiting:
         place, prefix = waiting.pop()
         try:
             with os.scandir(place) as entries:
-                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+                found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            _not_listed(place, folder, error, quarantined)
+            yield _not_listed(place, folder, error)
             continue
-        files: list[os.DirEntry[str]] = []
         for entry in found:
             if entry.name.startswith("."):
                 continue
-            if not _is(entry.is_dir):
-                files.append(entry)
-            elif not entry.is_symlink():  # a link may lead back
-                waiting.append((entry.path, f"{prefix}{entry.name}/"))  # the last is looked at next
-        for entry in reversed(files):
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                yield prefix + entry.name, entry
+            if _is(entry.is_dir):
+                if not entry.is_symlink():  # a link may lead back
+                    waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                continue
+            stem, ending = os.path.splitext(entry.name)
+            if ending.lower() not in SUFFIXES:
+                continue
+            if not _is(entry.is_file) and os.path.exists(entry.path):
+                detail = f"{entry.path}: not a regular file"
+                yield Quarantined(image_id=prefix + stem, reason="not-a-file", detail=detail)
+            else:
+                yield f"{prefix}{stem}{_BEFORE_ENDING}{ending}"
 
 
-def _not_listed(place: str, folder: Path, error: OSError, quarantined: list[Quarantined]) -> None:
+def _not_listed(place: str, folder: Path, error: OSError) -> Quarantined:
     """A folder that cannot be listed: the one that was named is an error.
 
     Raises:
@@ -174,9 +222,15 @@ def _not_listed(place: str, folder: Path, error: OSError, quarantined: list[Quar
         raise StorageError(
             f"{folder}: {error.strerror}; make the folder readable or choose another"
         ) from error
-    quarantined.append(
-        Quarantined(image_id=place, reason="unreadable-folder", detail=f"{place}: {error.strerror}")
+    return Quarantined(
+        image_id=place, reason="unreadable-folder", detail=f"{place}: {error.strerror}"
     )
+
+
+def _unnamed(path: str, reason: str) -> str:
+    if reason == "name-not-utf8":
+        return f"{path}: the file name is not UTF-8; rename it"
+    return f"{path!r}: control characters in the name; rename it"
 
 
 def _is(what: Callable[[], bool]) -> bool:
@@ -187,44 +241,7 @@ def _is(what: Callable[[], bool]) -> bool:
         return False
 
 
-def _listing_problem(
-    entry: "os.DirEntry[str]", image_id: str, sources: dict[str, ImageSource]
-) -> tuple[str, str]:
-    path = entry.path
-    try:
-        image_id.encode("utf-8")
-    except UnicodeEncodeError:
-        return "name-not-utf8", f"{path}: the file name is not UTF-8; rename it"
-    if _UNPRINTABLE.search(image_id):
-        return "name-unprintable", f"{path!r}: control characters in the name; rename it"
-    if image_id in sources:
-        first = sources[image_id].path.name
-        return "duplicate-id", f"{path}: same id {image_id!r} as {first}; rename one of them"
-    if not _is(entry.is_file) and os.path.exists(path):
-        return "not-a-file", f"{path}: not a regular file"
-    return "", ""
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        if path.exists() and not path.is_file():
-            raise UnreadableImageError("unreadable", f"{path}: not a regular file")
-        with open(path, "rb") as stream:
-            # Python sets aside as many bytes as are asked for
-            size = os.fstat(stream.fileno()).st_size
-            content = stream.read(min(size, max_bytes) + 1)
-    except OSError as error:
-        raise UnreadableImageError("unreadable", f"{path}: {error.strerror}") from error
-    if not content:
-        raise UnreadableImageError("empty-file", f"{path}: the file has no bytes")
-    if len(content) > max_bytes:
-        raise UnreadableImageError(
-            "too-many-bytes", f"{path}: more than {max_bytes} bytes; raise the limit or shrink it"
-        )
-    return content
-
-
-def _open(path: Path, content: bytes) -> Image.Image:
+def _open(path: str, content: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError as error:
@@ -245,7 +262,7 @@ def _open(path: Path, content: bytes) -> Image.Image:
         raise UnreadableImageError("damaged-header", f"{path}: {_one_line(error)}") from error
 
 
-def _check_size(path: Path, size: tuple[int, int], max_pixels: int, min_side: int) -> None:
+def _check_size(path: str, size: tuple[int, int], max_pixels: int, min_side: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise UnreadableImageError(
@@ -258,7 +275,18 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int, min_side: in
         )
 
 
-def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+def _check_told(source: ImageSource, size: tuple[int, int]) -> None:
+    """Boxes that people drew refer to the size that their collection tells."""
+    told = source.size
+    if told is not None and told != (size[1], size[0]):
+        raise UnreadableImageError(
+            "size-mismatch",
+            f"{source.place}: {size[0]} x {size[1]} pixels, its collection says "
+            f"{told[1]} x {told[0]}; another copy of the photo?",
+        )
+
+
+def _pixels(path: str, image: Image.Image) -> NDArray[np.uint8]:
     try:
         image.load()
         return _to_rgb(path, image)
@@ -269,7 +297,7 @@ def _pixels(path: Path, image: Image.Image) -> NDArray[np.uint8]:
         raise UnreadableImageError(reason, f"{path}: {_one_line(error)}") from error
 
 
-def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+def _to_rgb(path: str, image: Image.Image) -> NDArray[np.uint8]:
     """RGB uint8 (H, W, 3) of any mode Pillow reads."""
     if image.mode in _DEEP_GREY:
         deep = np.asarray(image).astype(np.uint32)

@@ -6,6 +6,7 @@ Letters: G true objects of one image, A attribute slots.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from detector.config import DetectorConfig
 from detector.constants import STAND_IN_ATTRIBUTE
 from detector.errors import DetectorError
-from detector.preprocess import resize
+from detector.preprocess import network_size, resize
+from detector.training.sampling import repeat_factors
 from detector.training.targets import Truth
 from storage.errors import UnreadableImageError
-from storage.images import decode
+from storage.images import decode, size_of
 from storage.published.label_maps import LabelMap, label_map_of
 from storage.records import ImageObjects, ImageSource, Quarantined
 
+Balance = Literal["none", "classes", "attributes", "both"]
 ATTRIBUTE_SLOTS = 16  # specs/detector.md 13: the list of an object's attributes is padded to this
 _SMALLEST_SIDE = 1.0  # [pixels of the network input]; thinner boxes are left out
 
@@ -38,13 +41,21 @@ class TrainingPhoto:
     truth: Truth
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A photo that is to be looked at; kept: with its pixels."""
+
+    photo: TrainingPhoto
+    original_size: tuple[int, int]
+    is_kept: bool
+
+
 class TrainingPhotos:
-    """Photos by number; pixels stay in memory up to a bound, others are read again.
+    """Photos by number; pixels stay in memory up to a bound, others are read when they are wanted.
 
     Attributes:
         config: the input size.
         photos: those that can be used, in the order of the objects.
-        quarantined: those that cannot be read, or do not have the size their boxes were drawn on.
     """
 
     def __init__(
@@ -58,7 +69,7 @@ class TrainingPhotos:
         workers: int = 2,
         on_photo: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Read every photo once.
+        """Read every photo once, as far as memory goes; of the others look at the header.
 
         Args:
             sources: The photos; those without objects are left out.
@@ -74,38 +85,39 @@ class TrainingPhotos:
         """
         self.config = config
         self._pixels: dict[int, NDArray[np.uint8]] = {}
+        self._unusable: list[Quarantined] = []
+        self._set_aside: dict[int, Quarantined] = {}
         self.photos: list[TrainingPhoto] = []
-        self.quarantined: list[Quarantined] = []
         source_by_id = {source.image_id: source for source in sources}
-        joined = [
-            (source_by_id[shown.image_id], shown)
-            for shown in objects
-            if shown.image_id in source_by_id
-        ]
+        wanted: list[_Wanted] = []
         free = cache_bytes
-        read = _read_all([source for source, _ in joined], config, workers)
-        for number, ((source, shown), found) in enumerate(zip(joined, read, strict=True), start=1):
-            if on_photo is not None:
-                on_photo(number, len(joined))
-            if isinstance(found, Quarantined):
-                self.quarantined.append(found)
+        num_joined = 0
+        for shown in objects:
+            if shown.image_id not in source_by_id:
                 continue
-            pixels, original_size = found
-            if original_size != (shown.height, shown.width):
-                self.quarantined.append(_wrong_size(source, shown, original_size))
-                continue
-            size = (int(pixels.shape[0]), int(pixels.shape[1]))
+            num_joined += 1
+            size = input_size(shown, config)
             truth = truth_of(shown, label_map, size)
             if len(truth.boxes) == 0:
                 continue
-            if pixels.nbytes <= free:
-                self._pixels[len(self.photos)] = pixels
-                free -= pixels.nbytes
-            self.photos.append(TrainingPhoto(source=source, size=size, truth=truth))
+            photo = TrainingPhoto(source=source_by_id[shown.image_id], size=size, truth=truth)
+            num_bytes = 3 * size[0] * size[1]
+            wanted.append(_Wanted(photo, (shown.height, shown.width), num_bytes <= free))
+            free -= num_bytes if num_bytes <= free else 0
+        looked = _look_at_all(wanted, config, workers)
+        for number, (each, found) in enumerate(zip(wanted, looked, strict=True), start=1):
+            if on_photo is not None:
+                on_photo(number, len(wanted))
+            if isinstance(found, Quarantined):
+                self._unusable.append(found)
+                continue
+            if found is not None:
+                self._pixels[len(self.photos)] = found
+            self.photos.append(each.photo)
         if not self.photos:
             raise DetectorError(
                 f"no photo to train a detector on: {len(objects)} images with boxes, "
-                f"{len(sources)} photos, {len(joined)} in both, {len(self.quarantined)} of them "
+                f"{len(sources)} photos, {num_joined} in both, {len(self.quarantined)} of them "
                 "unreadable; check namespaces and the split of the annotations"
             )
 
@@ -113,12 +125,61 @@ class TrainingPhotos:
         """Number of photos."""
         return len(self.photos)
 
+    @property
+    def are_in_memory(self) -> bool:
+        """Whether no photo has to be read again."""
+        return len(self._pixels) == len(self.photos)
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """Photos that cannot be read, or do not have the size their boxes were drawn on."""
+        return [*self._unusable, *(self._set_aside[each] for each in sorted(self._set_aside))]
+
+    @property
+    def num_unusable(self) -> int:
+        """Of these, how many were found before the first step; they have no number."""
+        return len(self._unusable)
+
+    def set_aside(self, number: int, error: UnreadableImageError) -> None:
+        """Tell that a photo that should have been read cannot be; it keeps its number."""
+        self._set_aside[number] = Quarantined(
+            image_id=self.photos[number].source.image_id, reason=error.reason, detail=error.detail
+        )
+
+    def repeats(self, balance: Balance, below: float) -> tuple[float, ...] | None:
+        """How often each photo comes in an epoch; None for once each.
+
+        Args:
+            balance: Whose rare labels count.
+            below: Share of the photos under which a label is rare.
+        """
+        if balance == "none":
+            return None
+        labels: list[set[int]] = [set() for _ in self.photos]
+        for photo, found in zip(self.photos, labels, strict=True):
+            if balance in ("classes", "both"):
+                found.update(photo.truth.class_ids.tolist())
+            if balance in ("attributes", "both"):  # below 0, to be told from classes
+                found.update(-each for each in photo.truth.attributes.flatten().tolist() if each)
+        return repeat_factors(labels, below=below)
+
     def pixels(self, number: int) -> NDArray[np.uint8]:
-        """(h, w, 3) uint8 RGB, resized."""
+        """(h, w, 3) uint8 RGB, resized.
+
+        Raises:
+            UnreadableImageError: It was not read before, and cannot be.
+        """
         kept = self._pixels.get(number)
         if kept is not None:
             return kept
         return resize(decode(self.photos[number].source).pixels, self.config)
+
+
+def input_size(shown: ImageObjects, config: DetectorConfig) -> tuple[int, int]:
+    """(height, width) of a photo as the network sees it [pixels]."""
+    return network_size(
+        shown.height, shown.width, min_size=config.min_size, max_size=config.max_size
+    )
 
 
 def truth_of(shown: ImageObjects, label_map: LabelMap, size: tuple[int, int]) -> Truth:
@@ -169,31 +230,37 @@ def _by_frequency(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda name: (-counts[name], name))
 
 
-def _read_all(
-    sources: Sequence[ImageSource], config: DetectorConfig, workers: int
-) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]] | Quarantined]:
-    """Resized pixels and original size of each photo in order, a few read ahead."""
+def _look_at_all(
+    wanted: Sequence[_Wanted], config: DetectorConfig, workers: int
+) -> Iterator[NDArray[np.uint8] | Quarantined | None]:
+    """Resized pixels of each photo in order, None where only its header counts."""
 
-    def read(source: ImageSource) -> tuple[NDArray[np.uint8], tuple[int, int]] | Quarantined:
+    def look(each: _Wanted) -> NDArray[np.uint8] | Quarantined | None:
+        source, pixels = each.photo.source, None
         try:
-            pixels = decode(source).pixels
+            if each.is_kept:
+                pixels = decode(source).pixels
+                height, width = pixels.shape[:2]
+            else:
+                height, width = size_of(source.path)
         except UnreadableImageError as error:
             return Quarantined(image_id=source.image_id, reason=error.reason, detail=error.detail)
-        return resize(pixels, config), (int(pixels.shape[0]), int(pixels.shape[1]))
+        if (height, width) != each.original_size:
+            return _wrong_size(source, each.original_size, (height, width))
+        return None if pixels is None else resize(pixels, config)
 
     block = 16 * workers
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        for start in range(0, len(sources), block):
-            yield from pool.map(read, sources[start : start + block])
+        for start in range(0, len(wanted), block):
+            yield from pool.map(look, wanted[start : start + block])
 
 
 def _wrong_size(
-    source: ImageSource, shown: ImageObjects, original_size: tuple[int, int]
+    source: ImageSource, drawn_on: tuple[int, int], found: tuple[int, int]
 ) -> Quarantined:
-    height, width = original_size
     return Quarantined(
         image_id=source.image_id,
         reason="size-mismatch",
-        detail=f"{source.path}: {width} x {height} pixels, its boxes were drawn on "
-        f"{shown.width} x {shown.height}",
+        detail=f"{source.path}: {found[1]} x {found[0]} pixels, its boxes were drawn on "
+        f"{drawn_on[1]} x {drawn_on[0]}",
     )

@@ -49,7 +49,8 @@ def read(
     if not files:
         raise MissingFileError(f"{labels}: no text files in this folder")
     names = _names(classes)
-    paths = {source.path.stem: source.path for source in list_images(photos, "")[0]}
+    listed = (Path(source.path) for source in list_images(photos, "")[0])
+    paths = {path.stem: path for path in listed}
     rows = Rows(labels, namespace=namespace, split=split, language="en", source=SOURCE)
     objects: list[ImageObjects] = []
     for path in files:
