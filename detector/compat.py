@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from detector.config import RULES, RegionRules
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compat:
@@ -21,3 +23,8 @@ class Compat:
 
 PUBLISHED = Compat(filter2_takes_wrong_boxes=True, attribute_cap_counts_zeros=True)
 """Every quirk of the original."""
+
+
+def quirks_of(rules: RegionRules) -> Compat:
+    """All quirks where the original's own settings are repeated (`vinvl_readme`), else none."""
+    return PUBLISHED if rules == RULES["vinvl_readme"] else Compat()

@@ -4,7 +4,8 @@ Defaults are the published X152-C4 of VinVL (`specs/detector.md` 2.1); the prese
 only what differs. Overlaps are intersection over union.
 """
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from detector.constants import (
@@ -57,6 +58,39 @@ class RegionRules:
             raise DetectorConfigError("regions: need `min_regions` >= 0 and `max_regions` >= 1")
         if self.max_attributes_per_region < 1:
             raise DetectorConfigError("regions: `max_attributes_per_region` must be at least 1")
+
+
+RulesName = Literal["vinvl_released", "vinvl_readme"]
+RULES: dict[RulesName, RegionRules] = {
+    "vinvl_released": RegionRules(),
+    "vinvl_readme": RegionRules(max_attributes_per_image=100),
+}
+"""`vinvl_released` made the features that VinVL published: filter 1 at 0.2, 10 to 100 regions,
+boxes not refined, a photo at a time. `vinvl_readme` is the command in the README of
+scene_graph_benchmark: the same regions, and the published cap on attributes with its quirks
+(`compat.quirks_of`). That command also pads photos in pairs, which is not repeated here.
+
+Source: `specs/detector.md` 2.2 and 6."""
+
+
+def rules_of(choice: RegionRules | str) -> RegionRules:
+    """Rules that were chosen by name, or as they are.
+
+    Raises:
+        DetectorConfigError: No rules have that name.
+    """
+    if isinstance(choice, RegionRules):
+        return choice
+    for name, rules in RULES.items():
+        if name == choice:
+            return rules
+    raise DetectorConfigError(f"no region rules {choice!r}; there are {', '.join(RULES)}")
+
+
+def describe_rules(rules: RegionRules) -> str:
+    """One line for metadata and logs: the name of the rules, or "own", and all values."""
+    name = next((name for name, each in RULES.items() if each == rules), "own")
+    return f"{name} {json.dumps(asdict(rules), sort_keys=True)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

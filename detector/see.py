@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from detector.attributes import KeptAttributes, keep_attributes
-from detector.compat import Compat
+from detector.compat import Compat, quirks_of
 from detector.config import RegionRules
 from detector.engine import Engine
 from detector.postprocess import Kept, keep_regions, name_forced_boxes
@@ -56,14 +56,14 @@ def see(
         engine: What computes: a model in evaluation mode, or what `detector.engines` made of it.
         images: The batch.
         rules: Which regions are kept; None takes the detector's own.
-        compat: Quirks of the original; None for none.
+        compat: Quirks of the original; None for those of the rules.
         forced_boxes: B tensors (n, 4) to be named instead of searching; clipped in the output
             only, never refined or left out.
 
     Source: `specs/detector.md` 1, 4 to 6.
     """
     rules = rules or engine.config.regions
-    compat = compat or Compat()
+    compat = compat or quirks_of(rules)
     c4 = engine.trunk(images.pixels.to(engine.device))
     boxes = list(forced_boxes) if forced_boxes is not None else search(engine, c4, images.sizes)
     counts = [len(group) for group in boxes]

@@ -2,11 +2,40 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from detector.config import DetectorConfig
 from detector.errors import CheckpointError
+from detector.model import AttributeRCNN
 
 _COUNTER = "num_batches_tracked"  # of live normalisation; absent where it was frozen
+
+
+def model_of(config: DetectorConfig, weights: Mapping[str, Tensor], source: str) -> AttributeRCNN:
+    """A model that owns float32 copies of the weights, in evaluation mode.
+
+    Nothing is drawn or reserved before names and shapes are known to fit.
+
+    Args:
+        config: Of the network.
+        weights: Complete, with our names.
+        source: What to call the file in an error.
+
+    Raises:
+        CheckpointError: A tensor is missing, has no place, or has another shape.
+    """
+    with torch.device("meta"):
+        model = AttributeRCNN(config)
+    check_weights(model, weights, source)
+    own = {
+        name: weights[name].to(torch.float32, copy=True).contiguous()
+        if _is_needed(name)
+        else torch.zeros_like(tensor, device="cpu")
+        for name, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(own, assign=True)
+    return model.eval()
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -20,6 +49,12 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     Raises:
         CheckpointError: A tensor is missing, has no place, or has another shape.
     """
+    check_weights(model, weights, source)
+    model.load_state_dict({n: t for n, t in weights.items() if _is_needed(n)}, strict=False)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Compare names and shapes; arguments and errors are those of `load_weights`."""
     own = {name: tensor for name, tensor in model.state_dict().items() if _is_needed(name)}
     weights = {name: tensor for name, tensor in weights.items() if _is_needed(name)}
     for name, tensor in own.items():
@@ -40,7 +75,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
             f"{source}: {len(surplus)} tensors have no place in the configured model, first "
             f"{surplus[0]!r}; check `blocks` and `trunk`"
         )
-    model.load_state_dict(dict(weights), strict=False)
 
 
 def _is_needed(name: str) -> bool:

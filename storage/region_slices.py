@@ -34,7 +34,7 @@ class RegionSettings:
     feature_width: D
     geometry:      how the six box numbers of a region come to be (`storage.records`)
     dtype:         in which features are kept
-    rules:         digest of the rules by which regions were kept; "" where nobody asks
+    rules:         name and values of the rules by which regions were kept; "" where nobody asks
     """
 
     detector: str
