@@ -34,9 +34,6 @@ class LaterTuple(Sequence[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self._whole())
 
-    def __add__(self, other: tuple[T, ...]) -> tuple[T, ...]:
-        return self._whole() + tuple(other)
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, tuple | LaterTuple):
             return NotImplemented
