@@ -33,7 +33,7 @@ SUFFIXES = frozenset(
 )
 """File names that claim to be photos; other files in a folder are none of our business."""
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-_MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"P5", b"P6")
+MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*", b"P5", b"P6")
 _DEEP_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What makes a terminal or a page show something else than is there."""
@@ -249,7 +249,7 @@ def _open(path: str, content: bytes) -> Image.Image:
             "too-many-pixels", f"{path}: its header declares a decompression bomb; {error}"
         ) from error
     except UnidentifiedImageError:
-        if content.startswith(_MAGIC):
+        if content.startswith(MAGIC):
             raise UnreadableImageError(
                 "damaged-header", f"{path}: begins like a photo, but its header is damaged or cut"
             ) from None

@@ -210,6 +210,10 @@ def _last_field(source: ImageSource, row: bytes) -> bytes:
         ) from error
 
 
+_Key = tuple[Path | str, int, str]
+"""File, row group, column."""
+
+
 class _Cursor:
     """Reads one column of one row group in order, a few rows at a time.
 
@@ -258,31 +262,30 @@ class _Cells:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cursors: OrderedDict[tuple[Path | str, int, str], _Cursor] = OrderedDict()
+        self._cursors: OrderedDict[_Key, _Cursor] = OrderedDict()
+        self._broken: dict[_Key, tuple[int, str]] = {}
 
     def read(self, source: ImageSource, cell: Cell, max_bytes: int) -> bytes:
         """The bytes of a cell. Raises as `read_source`."""
-        try:
-            with self._lock:
-                content = self._cursor(source.path, cell).row(cell.row)
-        except (pa.ArrowException, OSError, DamagedFileError, MissingFileError) as error:
-            self.forget()
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UnreadableImageError("unreadable", f"{source.place}: {said}") from error
+        key = (source.path, cell.group, cell.column)
+        with self._lock:
+            row, said = self._broken.get(key, (cell.row + 1, ""))
+            try:
+                if row <= cell.row:
+                    raise DamagedFileError(said)
+                content = self._cursor(key).row(cell.row)
+            except (pa.ArrowException, OSError, DamagedFileError, MissingFileError) as error:
+                # what follows cannot be read either, and need not be tried from the start
+                said = " ".join(str(error).split())[:200] or type(error).__name__
+                self._broken[key] = (min(row, cell.row), said)
+                raise UnreadableImageError("unreadable", f"{source.place}: {said}") from error
         if content is not None and len(content) > max_bytes:
             raise _too_many(source, max_bytes)
         return content or b""
 
-    def forget(self) -> None:
-        """Close all files."""
-        with self._lock:
-            while self._cursors:
-                self._cursors.popitem()[1].close()
-
-    def _cursor(self, place: Path | str, cell: Cell) -> _Cursor:
-        key = (place, cell.group, cell.column)
+    def _cursor(self, key: _Key) -> _Cursor:
         if key not in self._cursors:
-            self._cursors[key] = _Cursor(place, cell.group, cell.column)
+            self._cursors[key] = _Cursor(*key)
             while len(self._cursors) > _CURSORS_KEPT:
                 self._cursors.popitem(last=False)[1].close()
         self._cursors.move_to_end(key)
