@@ -5,10 +5,8 @@ published layout, `storage.published.label_maps`).
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,10 @@ from torch import Tensor
 
 from detector.config import DetectorConfig, RegionRules
 from detector.errors import CheckpointError
+from detector.loaded import LoadedDetector, check_labels, fingerprint_of
 from detector.model import AttributeRCNN
-from detector.weights import load_weights
+from detector.published.opening import read_published
+from detector.weights import model_of
 from storage.artifacts import atomic_path, atomic_write_json
 from storage.published.label_maps import LabelMap, read_label_map, write_label_map
 
@@ -31,18 +31,6 @@ NAMES = (CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME)
 VERSION = 1
 """Of the layout of detector.json."""
 _ADAPTER = TypeAdapter(DetectorConfig)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedDetector:
-    """What a detector folder holds.
-
-    fingerprint: SHA-256 over its three files, hexadecimal; the same detector, the same value
-    """
-
-    model: AttributeRCNN
-    label_map: LabelMap
-    fingerprint: str
 
 
 def save_detector(folder: Path, model: AttributeRCNN, label_map: LabelMap) -> None:
@@ -61,13 +49,39 @@ def save_detector(folder: Path, model: AttributeRCNN, label_map: LabelMap) -> No
     atomic_write_json(folder / CONFIG_NAME, content)
 
 
-def read_detector(folder: Path) -> LoadedDetector:
-    """Read a detector in evaluation mode, on the CPU.
+def read_detector(
+    place: Path,
+    label_map: LabelMap | Path | None = None,
+    settings: Mapping[str, Any] | Path | None = None,
+) -> LoadedDetector:
+    """Read a detector in evaluation mode, on the CPU: a folder of ours, or a published file.
+
+    Args:
+        place: The folder, or weights in the layout of scene_graph_benchmark or detectron2.
+        label_map: Names for a published file; None takes a label map that lies beside it, or
+            numbers. A folder has its own.
+        settings: Full setting names of the original (`MODEL.RPN.NMS_THRESH`), or their YAML file,
+            for what the tensors of a published file do not tell; None takes the YAML of the same
+            name beside it, if any.
 
     Raises:
         CheckpointError: A file is missing or damaged, or they do not belong together.
+        DetectorConfigError: Unknown settings.
         StorageError: The label map cannot be read.
     """
+    if place.name == WEIGHTS_NAME and (place.parent / CONFIG_NAME).is_file():
+        place = place.parent
+    if place.is_file():
+        return read_published(place, label_map, settings)
+    if label_map is not None or settings is not None:
+        raise CheckpointError(
+            f"{place}: a detector folder has its own label map and settings; leave them out"
+        )
+    return _read_folder(place)
+
+
+def _read_folder(folder: Path) -> LoadedDetector:
+    """A detector folder."""
     for name in (CONFIG_NAME, WEIGHTS_NAME, LABELS_NAME):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -77,10 +91,10 @@ def read_detector(folder: Path) -> LoadedDetector:
     config = _read_config(folder / CONFIG_NAME)
     label_map = read_label_map(folder / LABELS_NAME)
     check_labels(config, label_map, str(folder / LABELS_NAME))
-    model = AttributeRCNN(config)
-    load_weights(model, _read_tensors(folder / WEIGHTS_NAME), str(folder / WEIGHTS_NAME))
+    source = str(folder / WEIGHTS_NAME)
+    model = model_of(config, _read_tensors(folder / WEIGHTS_NAME), source)
     return LoadedDetector(
-        model=model.eval(), label_map=label_map, fingerprint=fingerprint_of(folder)
+        model=model, label_map=label_map, fingerprint=fingerprint_of(model, label_map)
     )
 
 
@@ -91,33 +105,6 @@ def read_network(folder: Path) -> DetectorConfig:
         CheckpointError: It is missing or damaged.
     """
     return _read_config(folder / CONFIG_NAME)
-
-
-def fingerprint_of(folder: Path) -> str:
-    """SHA-256 over the three files of a detector folder, hexadecimal."""
-    digest = hashlib.sha256()
-    for name in NAMES:
-        with open(folder / name, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
-def check_labels(config: DetectorConfig, label_map: LabelMap, source: str) -> None:
-    """The model must have one row per name.
-
-    Raises:
-        CheckpointError: It has not.
-    """
-    for field, names in (
-        ("num_classes", label_map.class_names),
-        ("num_attributes", label_map.attribute_names),
-    ):
-        number = getattr(config, field)
-        if number != len(names):
-            raise CheckpointError(
-                f"{source}: the label map has {len(names)} names (with index 0), the model's "
-                f"`{field}` is {number}; use the label map the detector was trained with"
-            )
 
 
 def _read_config(path: Path) -> DetectorConfig:

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.checkpoints import LoadedDetector
 from detector.compat import Compat
 from detector.config import RegionRules, describe_rules
 from detector.detect import regions_of
 from detector.folding import fold_norms
+from detector.loaded import LoadedDetector
 from detector.model import AttributeRCNN
 from detector.preprocess import resize, to_batch
 from detector.see import see

@@ -28,13 +28,16 @@ def model_of(config: DetectorConfig, weights: Mapping[str, Tensor], source: str)
     with torch.device("meta"):
         model = AttributeRCNN(config)
     check_weights(model, weights, source)
-    own = {
-        name: weights[name].to(torch.float32, copy=True).contiguous()
-        if _is_needed(name)
-        else torch.zeros_like(tensor, device="cpu")
+    counters = {
+        name: torch.zeros_like(tensor, device="cpu")
         for name, tensor in model.state_dict().items()
+        if name.endswith(_COUNTER)
     }
-    model.load_state_dict(own, assign=True)
+    own = {
+        name: tensor.to(torch.float32, copy=True).contiguous()
+        for name, tensor in needed_weights(weights).items()
+    }
+    model.load_state_dict(own | counters, assign=True)
     return model.eval()
 
 
@@ -50,13 +53,12 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
         CheckpointError: A tensor is missing, has no place, or has another shape.
     """
     check_weights(model, weights, source)
-    model.load_state_dict({n: t for n, t in weights.items() if _is_needed(n)}, strict=False)
+    model.load_state_dict(needed_weights(weights), strict=False)
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Compare names and shapes; arguments and errors are those of `load_weights`."""
-    own = {name: tensor for name, tensor in model.state_dict().items() if _is_needed(name)}
-    weights = {name: tensor for name, tensor in weights.items() if _is_needed(name)}
+    own, weights = needed_weights(model.state_dict()), needed_weights(weights)
     for name, tensor in own.items():
         if name not in weights:
             raise CheckpointError(
@@ -77,6 +79,6 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
         )
 
 
-def _is_needed(name: str) -> bool:
-    """Whether a tensor says something about what the model computes."""
-    return not name.endswith(_COUNTER)
+def needed_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that say something about what a model computes; counters of training do not."""
+    return {name: tensor for name, tensor in weights.items() if not name.endswith(_COUNTER)}

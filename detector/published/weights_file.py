@@ -6,7 +6,7 @@ A file maps names to tensors, or {model, optimizer, scheduler, iteration} around
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def without_wrapping(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _load(path: Path) -> Any:
     """The content of a PyTorch file; objects of known programs come as nothing."""
-    stand_ins: list[tuple[type, str]] = []
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
+    names: set[str] = set()
     while True:
         try:
             with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
@@ -89,9 +90,9 @@ def _load(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             name = _refused_name(str(error))
-            is_new = all(name != known for _, known in stand_ins)
-            if not (name.startswith(_BESIDE) and is_new and len(stand_ins) < _MOST_KINDS):
+            if not name.startswith(_BESIDE) or name in names or len(names) == _MOST_KINDS:
                 raise
+            names.add(name)
             kind = _Opaque if name.startswith("numpy.") else _Nothing
             stand_ins.append((type(kind.__name__, (kind,), {}), name))
 

@@ -4,13 +4,12 @@ Source: `specs/detector.md` 2.1. Absent settings keep the values there, our defa
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from detector.config import DetectorConfig, RegionRules
 from detector.constants import ANCHOR_STRIDE
 from detector.errors import DetectorConfigError
-from detector.training.config import DetectorTraining
 
 _BODIES = {"R-50-C4": (3, 4, 6), "R-101-C4": (3, 4, 23), "R-152-C4": (3, 8, 36)}
 _NETWORK: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -51,30 +50,6 @@ _RULES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.ROI_ATTRIBUTE_HEAD.MAX_NUM_ATTR_PER_IMG": ("max_attributes_per_image", int),
     "MODEL.ROI_ATTRIBUTE_HEAD.MAX_NUM_ATTR_PER_OBJ": ("max_attributes_per_region", int),
 }
-_TRAINING: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "MODEL.BACKBONE.FREEZE_CONV_BODY_AT": ("frozen_stages", int),
-    "MODEL.RPN.FG_IOU_THRESHOLD": ("anchor_foreground_overlap", float),
-    "MODEL.RPN.BG_IOU_THRESHOLD": ("anchor_background_overlap", float),
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": ("anchors_per_image", int),
-    "MODEL.RPN.POSITIVE_FRACTION": ("anchor_positive_fraction", float),
-    "MODEL.RPN.PRE_NMS_TOP_N_TRAIN": ("pre_nms_top_n", int),
-    "MODEL.RPN.POST_NMS_TOP_N_TRAIN": ("post_nms_top_n", int),
-    "MODEL.ROI_HEADS.FG_IOU_THRESHOLD": ("region_foreground_overlap", float),
-    "MODEL.ROI_HEADS.BG_IOU_THRESHOLD": ("region_background_overlap", float),
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": ("regions_per_image", int),
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": ("region_positive_fraction", float),
-    "MODEL.ROI_ATTRIBUTE_HEAD.LOSS_WEIGHT": ("attribute_loss_weight", float),
-    "SOLVER.BASE_LR": ("learning_rate", float),
-    "SOLVER.BIAS_LR_FACTOR": ("bias_rate_factor", float),
-    "SOLVER.MOMENTUM": ("momentum", float),
-    "SOLVER.WEIGHT_DECAY": ("weight_decay", float),
-    "SOLVER.MAX_ITER": ("num_steps", int),
-    "SOLVER.STEPS": ("decay_steps", tuple),
-    "SOLVER.GAMMA": ("decay_factor", float),
-    "SOLVER.WARMUP_ITERS": ("warmup_steps", int),
-    "SOLVER.WARMUP_FACTOR": ("warmup_factor", float),
-    "SOLVER.IMS_PER_BATCH": ("images_per_step", int),
-}
 _PUBLISHED_RULES: dict[str, Any] = {
     # where the original program's resolved setting is not our default
     "MODEL.ROI_HEADS.NMS_FILTER": 0,
@@ -90,8 +65,44 @@ IGNORED_PREFIXES = {
     "MODEL.ATTRIBUTE_ON": "the attribute head is always there",
     "MODEL.WEIGHT": "a path",
     "MODEL.DEVICE": "the caller's matter",
+    "DATA_DIR": "a path",
+    "PATHS_CATALOG": "a path",
+    "DISTRIBUTED_BACKEND": "the caller's matter",
+    "LOG_LOSS_PERIOD": "training",
     "MODEL.META_ARCHITECTURE": "there is one",
-    "MODEL.RPN_ONLY": "never set",
+    "MODEL.RPN_ONLY": "checked: never set",
+    "MODEL.RELATION_ON": "checked: never set",
+    "MODEL.MASK_ON": "checked: never set",
+    "MODEL.KEYPOINT_ON": "checked: never set",
+    "MODEL.RETINANET_ON": "checked: never set",
+    **dict.fromkeys(
+        (
+            "MODEL.FBNET.",
+            "MODEL.FPN.",
+            "MODEL.FREQ_PRIOR",
+            "MODEL.GROUP_NORM.",
+            "MODEL.RETINANET.",
+            "MODEL.ROI_KEYPOINT_HEAD.",
+            "MODEL.ROI_MASK_HEAD.",
+            "MODEL.ROI_RELATION_HEAD.",
+            "MODEL.TRANSFORMER.",
+            "MODEL.USE_FREQ_PRIOR",
+        ),
+        "of a network that is not this one",
+    ),
+    "MODEL.RESNETS.STAGE_WITH_DCN": "checked: no deformable convolutions",
+    "MODEL.RESNETS.WITH_MODULATED_DCN": "as before",
+    "MODEL.RESNETS.DEFORMABLE_GROUPS": "as before",
+    **dict.fromkeys(
+        (
+            "MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM",
+            "MODEL.ROI_BOX_HEAD.DILATION",
+            "MODEL.ROI_BOX_HEAD.MLP_HEAD_DIM",
+            "MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS",
+            "MODEL.ROI_BOX_HEAD.USE_GN",
+        ),
+        "of another kind of box head",
+    ),
     "MODEL.RPN.FORCE_BOXES": "an argument here",
     "MODEL.ROI_BOX_HEAD.FORCE_BOXES": "an argument here",
     "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": "follows from RES2_OUT_CHANNELS; checked",
@@ -109,24 +120,57 @@ IGNORED_PREFIXES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stated:
+    """What a set of settings says, and nothing else.
+
+    network: fields of `DetectorConfig`
+    rules:   fields of `RegionRules`
+    """
+
+    network: dict[str, Any]
+    rules: dict[str, Any]
+
+
+def stated_in(settings: Mapping[str, Any]) -> Stated:
+    """Settings by our names; training and paths are passed over.
+
+    Raises:
+        DetectorConfigError: An unknown name, or a value that cannot be.
+    """
+    network: dict[str, Any] = {}
+    rules: dict[str, Any] = {}
+    for name, value in settings.items():
+        known = _NETWORK.get(name) or _RULES.get(name)
+        if known is not None:
+            field, convert = known
+            kind = network if name in _NETWORK else rules
+            try:
+                kind[field] = convert(value)
+            except (TypeError, ValueError) as error:
+                raise DetectorConfigError(
+                    f"published settings: {name} cannot be {value!r}"
+                ) from error
+        elif not any(name.startswith(prefix) for prefix in IGNORED_PREFIXES):
+            raise DetectorConfigError(f"published settings: unknown name {name!r}")
+    return Stated(network=network, rules=rules)
+
+
+_NEVER_SET = tuple(
+    f"MODEL.{name}"
+    for name in ("RPN_ONLY", "RELATION_ON", "MASK_ON", "KEYPOINT_ON", "RETINANET_ON")
+)
+
+
 def config_from_settings(settings: Mapping[str, Any]) -> DetectorConfig:
     """Build our configuration from full setting names; what is absent has its published value.
 
     Raises:
         DetectorConfigError: An unknown name, or one whose value cannot be built here.
     """
-    network, rules = {}, {}
-    for name, value in (_PUBLISHED_RULES | dict(settings)).items():
-        if name in _NETWORK:
-            field, convert = _NETWORK[name]
-            network[field] = convert(value)
-        elif name in _RULES:
-            field, convert = _RULES[name]
-            rules[field] = convert(value)
-        elif not any(name.startswith(prefix) for prefix in IGNORED_PREFIXES):
-            raise DetectorConfigError(f"published settings: unknown name {name!r}")
-    config = replace(DetectorConfig(), **network, regions=RegionRules(**rules))
-    _check_fixed(settings, config)
+    stated = stated_in(_PUBLISHED_RULES | dict(settings))
+    config = replace(DetectorConfig(), **stated.network, regions=RegionRules(**stated.rules))
+    check_fixed(settings, config)
     return config
 
 
@@ -139,27 +183,16 @@ def _blocks_of(body: str) -> tuple[int, int, int]:
     return _BODIES[body]
 
 
-def _check_fixed(settings: Mapping[str, Any], config: DetectorConfig) -> None:
+def check_fixed(settings: Mapping[str, Any], config: DetectorConfig) -> None:
     """Settings that are one fixed value here."""
     fixed = {
         "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 4 * config.res2_width,
         "MODEL.RPN.ANCHOR_STRIDE": (ANCHOR_STRIDE,),
+        "MODEL.RESNETS.STAGE_WITH_DCN": (False,) * 4,
         "INPUT.TO_BGR255": True,
+        **dict.fromkeys(_NEVER_SET, False),
     }
     for name, value in fixed.items():
         found = settings.get(name, value)
         if (tuple(found) if isinstance(found, list) else found) != value:
             raise DetectorConfigError(f"published settings: {name} must be {value}, not {found}")
-
-
-def training_from_settings(settings: Mapping[str, Any]) -> DetectorTraining:
-    """Build our training settings from full setting names; what is absent has its published value.
-
-    Names that do not concern training are left to `config_from_settings`.
-    """
-    chosen = {
-        field: convert(settings[name])
-        for name, (field, convert) in _TRAINING.items()
-        if name in settings
-    }
-    return replace(DetectorTraining(), **chosen)

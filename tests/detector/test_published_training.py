@@ -1,8 +1,9 @@
 import pytest
 
 from detector.errors import DetectorConfigError
-from detector.published.yaml_keys import config_from_settings, training_from_settings
+from detector.published.yaml_keys import config_from_settings
 from detector.training.config import DetectorTraining
+from detector.training.published_settings import training_from_settings
 
 
 def test_without_settings_training_is_the_published_one() -> None:

@@ -30,9 +30,10 @@ from detector.published.checkpoint_names import (
     to_published,
 )
 from detector.published.weights_file import read_published_weights
-from detector.published.yaml_keys import config_from_settings, training_from_settings
+from detector.published.yaml_keys import config_from_settings
 from detector.see import Detections, see
 from detector.training.objective import RPN_WEIGHTS, detection_outcome
+from detector.training.published_settings import training_from_settings
 from detector.training.targets import Truth, deltas_to_truth, match_anchors
 from detector.training.train import hold_still
 from detector.weights import load_weights

@@ -1,0 +1,118 @@
+"""A published file of weights, whoever wrote it, as a detector of ours.
+
+What its tensors do not tell comes from a settings file beside it, or is assumed and said.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from detector.anchors import cell_anchors
+from detector.config import RULES, DetectorConfig
+from detector.loaded import LoadedDetector, check_labels, fingerprint_of
+from detector.published.checkpoint_names import from_published
+from detector.published.detectron2_names import from_detectron2, is_detectron2
+from detector.published.plain_pickle import read_pickled_weights
+from detector.published.settings_file import read_settings, settings_beside
+from detector.published.sizes import sizes_of
+from detector.published.weights_file import read_published_weights
+from detector.published.yaml_keys import check_fixed, stated_in
+from detector.weights import model_of
+from storage.published.label_maps import LabelMap, label_map_of, read_label_map
+
+_LABEL_MAPS = ("labelmap.json", "VG-SGG-dicts*.json", "*labelmap*.json")
+_DETECTRON2_SIZES = {"min_size": 800, "max_size": 1333, "post_nms_top_n": 1000}
+"""Source: detectron2 `config/defaults.py`."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """A label map, and a line on where it comes from if nobody named it."""
+
+    label_map: LabelMap
+    assumed: tuple[str, ...] = ()
+
+
+def read_published(
+    path: Path, labels: LabelMap | Path | None, settings: Mapping[str, Any] | Path | None
+) -> LoadedDetector:
+    """Read a file of scene_graph_benchmark, detectron2 or Caffe2's Detectron.
+
+    Args:
+        path: `.pth`, `.safetensors` or `.pkl`.
+        labels: Names of classes and attributes; None takes a label map beside the file, or
+            numbers.
+        settings: Full setting names of the original, or their YAML file; None takes the YAML of
+            the same name beside the file, if any.
+
+    Raises:
+        CheckpointError: The file is damaged, a tensor is missing, unknown or of another shape, or
+            label map or settings are those of another network.
+        DetectorConfigError: Unknown settings.
+        StorageError: The label map cannot be read.
+    """
+    tensors = _read(path)
+    if not isinstance(settings, Mapping):
+        file = settings or settings_beside(path)
+        settings = read_settings(file) if file is not None else {}
+    stated = stated_in(settings)
+    network = dict(stated.network)
+    if is_detectron2(tensors):
+        network = _usual_of_detectron2(tensors) | network
+        ratios = network.get("aspect_ratios", DetectorConfig().aspect_ratios)
+        tensors = from_detectron2(tensors, num_ratios=len(ratios))
+    sizes = sizes_of(tensors, network, path.name)
+    config = replace(sizes.config, regions=replace(RULES["vinvl_released"], **stated.rules))
+    check_fixed(settings, config)
+    anchors = cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
+    model = model_of(config, from_published(tensors, anchors), path.name)
+    named = _named(path, labels, config)
+    for line in sizes.assumed:
+        _LOG.info("%s: the tensors do not tell %s", path.name, line)
+    return LoadedDetector(
+        model=model,
+        label_map=named.label_map,
+        fingerprint=fingerprint_of(model, named.label_map),
+        assumed=sizes.assumed + named.assumed,
+    )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors by the names in the file."""
+    if path.suffix == ".pkl":
+        return read_pickled_weights(path)
+    return read_published_weights(path)
+
+
+def _usual_of_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Settings that detectron2 has where nobody changes them, those of its model zoo."""
+    grouped = tensors.get("backbone.res2.0.conv2.weight")
+    is_plain = grouped is None or grouped.shape[0] == grouped.shape[1]
+    return {**_DETECTRON2_SIZES, "stride_in_1x1": is_plain}
+
+
+def _named(path: Path, labels: LabelMap | Path | None, config: DetectorConfig) -> _Named:
+    """The names that were given, those beside the file, or numbers."""
+    if isinstance(labels, LabelMap):
+        check_labels(config, labels, path.name)
+        return _Named(label_map=labels)
+    if labels is not None:
+        label_map = read_label_map(labels)
+        check_labels(config, label_map, str(labels))
+        return _Named(label_map=label_map)
+    beside = next((f for pattern in _LABEL_MAPS for f in sorted(path.parent.glob(pattern))), None)
+    if beside is not None:
+        label_map = read_label_map(beside)
+        check_labels(config, label_map, str(beside))
+        line = f"names of classes and attributes ({beside.name} lies beside the weights)"
+        return _Named(label_map=label_map, assumed=(line,))
+    numbered = label_map_of(
+        map(str, range(1, config.num_classes)), map(str, range(1, config.num_attributes))
+    )
+    line = "names of classes and attributes (numbers stand in; give a label map)"
+    return _Named(label_map=numbered, assumed=(line,))
