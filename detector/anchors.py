@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.config import DetectorConfig
+
 
 def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], stride: int) -> Tensor:
     """Anchors of the cell at the origin; ratios outer, sizes inner.
@@ -41,6 +43,37 @@ def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float], stride:
             centre + 0.5 * (widths - 1),
             centre + 0.5 * (heights - 1),
         ),
+        axis=1,
+    )
+    return torch.from_numpy(anchors.astype(np.float32))
+
+
+def configured_cell_anchors(config: DetectorConfig) -> Tensor:
+    """Anchors of the cell at the origin as a detector's configuration has them; (A, 4) float32."""
+    if config.conventions == "detectron2":
+        return unrounded_cell_anchors(config.anchor_sizes, config.aspect_ratios)
+    return cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
+
+
+def unrounded_cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
+    """Anchors of detectron2's cell at the origin, in inclusive pixels and our order.
+
+    All of a size have the same area; their middle is the corner of the cell.
+
+    Args:
+        sizes: Side lengths of the square anchor [pixels].
+        aspect_ratios: Height over width.
+
+    Returns:
+        (A, 4) float32, ratios outer, sizes inner; x2 and y2 are 1 less than detectron2's.
+
+    Source: detectron2 `modeling/anchor_generator.py:DefaultAnchorGenerator`, offset 0.
+    """
+    roots = np.sqrt(np.asarray(aspect_ratios, dtype=np.float64))[:, None]
+    sides = np.asarray(sizes, dtype=np.float64)
+    half_widths, half_heights = (sides / roots).ravel() / 2, (sides * roots).ravel() / 2
+    anchors = np.stack(
+        (-half_widths, -half_heights, half_widths - 1, half_heights - 1),
         axis=1,
     )
     return torch.from_numpy(anchors.astype(np.float32))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from detector.config import DetectorConfig
 from detector.constants import LARGEST_SCALE_RATIO
 
 _LARGEST_LOG_SCALE = math.log(LARGEST_SCALE_RATIO)
@@ -77,6 +78,21 @@ def clip(boxes: Tensor, height: int, width: int) -> Tensor:
     """
     limits = boxes.new_tensor((width - 1, height - 1, width - 1, height - 1))
     return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def corners_to_pool(boxes: Tensor, config: DetectorConfig) -> Tensor:
+    """Corners from which regions are pooled: (K, 4) boxes -> (K, 4).
+
+    As they are, or for detectron2's conventions with x2 and y2 outside the box and all of them
+    half a cell further up and left, which is what its "aligned" pooling does (but for boxes
+    smaller than a cell, which it does not widen to one).
+
+    Source: detectron2 `layers/roi_align.py`.
+    """
+    if config.conventions == "maskrcnn":
+        return boxes
+    half = config.anchor_stride / 2
+    return boxes + boxes.new_tensor((-half, -half, 1 - half, 1 - half))
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:

@@ -112,6 +112,10 @@ class DetectorConfig:
     pooled_size:       bins per side that a region is pooled to
     sampling_ratio:    sample points per bin and axis; 0 = as many as cells the bin covers
     anchor_sizes, aspect_ratios: of the anchors [pixels; height / width]
+    conventions:       "maskrcnn": anchors are rounded and lie in the middle of their cell, regions
+                       are pooled from their corners as they are (the published detectors, Caffe2);
+                       "detectron2": anchors are not rounded and lie on the corner of their cell,
+                       regions are pooled half a cell further up and left (detectron2's model zoo)
     pre_nms_top_n, post_nms_top_n: proposals before and after suppression
     proposal_nms_overlap, proposal_min_size: suppression; smallest side kept [pixels]
     num_classes:       with background 0
@@ -139,6 +143,7 @@ class DetectorConfig:
     sampling_ratio: int = 0
     anchor_sizes: tuple[float, ...] = (32, 64, 128, 256, 512)
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    conventions: Literal["maskrcnn", "detectron2"] = "maskrcnn"
     pre_nms_top_n: int = 6000
     post_nms_top_n: int = 300
     proposal_nms_overlap: float = 0.7

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from detector.anchors import anchors_on_map, cell_anchors
+from detector.anchors import anchors_on_map, configured_cell_anchors
 from detector.attribute_head import AttributeHead
 from detector.box_head import BoxHead
+from detector.boxes import corners_to_pool
 from detector.config import DetectorConfig
 from detector.proposal_head import ProposalHead
 from detector.resnext import initialise_convolutions
@@ -45,11 +46,7 @@ class AttributeRCNN(nn.Module):
         self.rpn_head = ProposalHead(config, self.trunk.width)
         self.box_head = BoxHead(config, self.res5.width)
         self.attribute_head = AttributeHead(config, self.res5.width)
-        self.register_buffer(
-            "cell_anchors",
-            cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride),
-            persistent=False,
-        )
+        self.register_buffer("cell_anchors", configured_cell_anchors(config), persistent=False)
 
     @property
     def feature_width(self) -> int:
@@ -75,7 +72,7 @@ class AttributeRCNN(nn.Module):
         """(B, C4, h, w) and B times (n, 4) boxes [network pixels] -> (R, C4, P, P)."""
         return pool_regions(
             c4,
-            boxes,
+            [corners_to_pool(group, self.config) for group in boxes],
             pooled_size=self.config.pooled_size,
             stride=self.config.anchor_stride,
             sampling_ratio=self.config.sampling_ratio,
