@@ -4,6 +4,7 @@ One file, written beside its name and renamed, so that it is either the old one 
 one before it is kept, so that a disk that spoils the newest costs the way back to that.
 """
 
+import io
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -42,15 +44,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the folder's checkpoint; the one there was becomes the one before."""
     with atomic_path(folder / CHECKPOINT) as partial:
         with partial.open("wb") as file:
-            torch.save(
-                {
-                    "step": checkpoint.step,
-                    "identity": checkpoint.identity,
-                    "model": dict(checkpoint.model),
-                    "optimiser": dict(checkpoint.optimiser),
-                },
-                file,
-            )
+            _save(checkpoint, file)
         if (folder / CHECKPOINT).exists():
             os.replace(folder / CHECKPOINT, folder / BEFORE)
 
@@ -87,8 +81,8 @@ def read_checkpoint(folder: Path, identity: str, name: str = CHECKPOINT) -> Chec
             spoiled = archive.testzip()
         if spoiled is not None:
             raise ValueError(f"{spoiled} is spoiled")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint = Checkpoint(**content)
+        with path.open("rb") as file:
+            checkpoint = checkpoint_from(file)
     except Exception as error:  # torch.load has no common class for what a cut file raises
         raise DamagedCheckpointError(
             f"{path}: not a readable checkpoint ({type(error).__name__})"
@@ -101,10 +95,38 @@ def read_checkpoint(folder: Path, identity: str, name: str = CHECKPOINT) -> Chec
     return checkpoint
 
 
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as it would lie on disk, for another process."""
+    file = io.BytesIO()
+    _save(checkpoint, file)
+    return file.getvalue()
+
+
+def checkpoint_from(file: IO[bytes]) -> Checkpoint:
+    """A checkpoint out of what was written of it, its tensors on the CPU.
+
+    Raises:
+        Exception: Whatever torch raises where it is none.
+    """
+    return Checkpoint(**torch.load(file, map_location="cpu", weights_only=True))
+
+
 def remove_checkpoint(folder: Path) -> None:
     """Called when the finished weights lie in their place."""
     for name in (CHECKPOINT, BEFORE):
         (folder / name).unlink(missing_ok=True)
+
+
+def _save(checkpoint: Checkpoint, file: IO[bytes]) -> None:
+    torch.save(
+        {
+            "step": checkpoint.step,
+            "identity": checkpoint.identity,
+            "model": dict(checkpoint.model),
+            "optimiser": dict(checkpoint.optimiser),
+        },
+        file,
+    )
 
 
 def trim_history(path: Path, step: int) -> None:

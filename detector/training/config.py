@@ -64,8 +64,15 @@ class DetectorTraining:
     cache_trunk:            compute the frozen part of the trunk once per image (and its mirror
                             image) and keep it in memory
     flip_probability:       share of images that are mirrored
+    balance:                show images of rare classes, rare attributes or either more often
+                            (`sampling.repeat_factors`); "none" shows each once an epoch
+    balance_below:          share of the images under which a class or attribute is rare
     group_by_aspect:        landscape and portrait images in separate batches
-    pixel_cache_bytes:      resized images are kept in memory up to this; the rest are read again
+    pixel_cache_bytes:      resized images are kept in memory up to this; the rest are read again,
+                            and until then only their headers are looked at
+    batches_ahead:          batches that are read from disk while the one before is computed
+    min_size, max_size:     short and longest side in training [pixels]; 0 takes the network's.
+                            VinVL's own recipe leaves them at 800 and 1333
     anchor_*, anchors_per_image: labels and sample of the proposal network
     pre_nms_top_n, post_nms_top_n: proposals before and after suppression in training
     region_*, regions_per_image: labels and sample of the box head
@@ -93,8 +100,13 @@ class DetectorTraining:
     freeze_res5: bool = False
     cache_trunk: bool = False
     flip_probability: float = 0.5
+    balance: Literal["none", "classes", "attributes", "both"] = "none"
+    balance_below: float = 1e-3
     group_by_aspect: bool = True
     pixel_cache_bytes: int = 1 << 30
+    batches_ahead: int = 2
+    min_size: int = 0
+    max_size: int = 0
     anchor_foreground_overlap: float = 0.7
     anchor_background_overlap: float = 0.3
     anchors_per_image: int = 256

@@ -16,6 +16,15 @@ BOX_BETA = 1.0  # maskrcnn-benchmark `box_head/loss.py`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What the means run over: sampled anchors, sampled regions, the positive ones of these."""
+
+    anchors: int
+    regions: int
+    positives: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DetectorLosses:
     """Scalars; the attribute loss already carries its weight."""
 
@@ -24,6 +33,7 @@ class DetectorLosses:
     classifier: Tensor
     box: Tensor
     attribute: Tensor
+    counts: Counts
 
     @property
     def total(self) -> Tensor:
@@ -38,6 +48,17 @@ class DetectorLosses:
             "classifier": self.classifier,
             "box": self.box,
             "attribute": self.attribute,
+        }
+
+    def weights(self) -> dict[str, int]:
+        """Name -> what its mean runs over."""
+        counts = self.counts
+        return {
+            "objectness": counts.anchors,
+            "proposal_box": counts.anchors,
+            "classifier": counts.regions,
+            "box": counts.regions,
+            "attribute": counts.positives,
         }
 
 

@@ -15,6 +15,7 @@ from detector.model import AttributeRCNN
 from detector.proposals import propose
 from detector.training.config import DetectorTraining
 from detector.training.losses import (
+    Counts,
     DetectorLosses,
     attribute_loss,
     box_loss,
@@ -94,7 +95,7 @@ def detection_outcome(
     """
     logits, deltas = model.rpn_head(c4)
     anchors = model.anchors(c4)
-    objectness, proposal_box = _proposal_losses(
+    objectness, proposal_box, num_anchors = _proposal_losses(
         logits, deltas, anchors, sizes, truths, training, generator_of
     )
     with torch.no_grad():
@@ -137,6 +138,7 @@ def detection_outcome(
             attribute_targets(attributes, model.config.num_attributes),
             training.attribute_loss_weight,
         ),
+        counts=Counts(anchors=num_anchors, regions=len(class_ids), positives=len(positive)),
     )
     return Outcome(
         losses=losses,
@@ -197,8 +199,8 @@ def _proposal_losses(
     truths: Sequence[Truth],
     training: DetectorTraining,
     generator_of: GeneratorOf,
-) -> tuple[Tensor, Tensor]:
-    """Objectness and box loss of the proposal network over the whole batch."""
+) -> tuple[Tensor, Tensor, int]:
+    """Objectness and box loss of the proposal network over the batch; how many were sampled."""
     batch = len(truths)
     flat_logits = logits.permute(0, 2, 3, 1).reshape(batch, -1)
     flat_deltas = deltas.permute(0, 2, 3, 1).reshape(batch, -1, 4)
@@ -233,4 +235,5 @@ def _proposal_losses(
     return (
         objectness_loss(scores, torch.cat(is_positive)),
         proposal_box_loss(torch.cat(found), torch.cat(wanted), len(scores)),
+        len(scores),
     )

@@ -19,7 +19,7 @@ from detector.preprocess import network_size, resize
 from detector.training.sampling import repeat_factors
 from detector.training.targets import Truth
 from storage.errors import UnreadableImageError
-from storage.images import decode, size_of
+from storage.images import decode, stored_size
 from storage.published.label_maps import LabelMap, label_map_of
 from storage.records import ImageObjects, ImageSource, Quarantined
 
@@ -242,7 +242,7 @@ def _look_at_all(
                 pixels = decode(source).pixels
                 height, width = pixels.shape[:2]
             else:
-                height, width = size_of(source.path)
+                height, width = stored_size(source)
         except UnreadableImageError as error:
             return Quarantined(image_id=source.image_id, reason=error.reason, detail=error.detail)
         if (height, width) != each.original_size:
@@ -261,6 +261,6 @@ def _wrong_size(
     return Quarantined(
         image_id=source.image_id,
         reason="size-mismatch",
-        detail=f"{source.path}: {found[1]} x {found[0]} pixels, its boxes were drawn on "
+        detail=f"{source.place}: {found[1]} x {found[0]} pixels, its boxes were drawn on "
         f"{drawn_on[1]} x {drawn_on[0]}",
     )

@@ -29,6 +29,14 @@ class Truth:
     class_ids: Tensor
     attributes: Tensor
 
+    def to(self, device: torch.device) -> "Truth":
+        """The same on a device."""
+        return Truth(
+            boxes=self.boxes.to(device),
+            class_ids=self.class_ids.to(device),
+            attributes=self.attributes.to(device),
+        )
+
     def flipped(self, width: int) -> "Truth":
         """The same objects in the mirrored input of `width` pixels: x becomes width - 1 - x."""
         x1, y1, x2, y2 = self.boxes.unbind(1)

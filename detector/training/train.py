@@ -7,20 +7,20 @@ else a step depends on, so a run that was stopped and goes on ends with the same
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import IO
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from detector.checkpoints import NAMES, save_detector
+from detector.checkpoints import CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME, save_detector
 from detector.config import DetectorConfig
 from detector.errors import DetectorError, DetectorStoppedError
 from detector.model import AttributeRCNN
-from detector.training.batches import Batches
 from detector.training.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -29,17 +29,11 @@ from detector.training.checkpoint import (
     write_checkpoint,
 )
 from detector.training.config import DetectorTraining
-from detector.training.objective import detection_outcome
-from detector.training.parts import in_parts
+from detector.training.phases import Phase, Share, phases_of
 from detector.training.photos import TrainingPhotos
-from detector.training.sampling import generator_for
-from detector.training.schedule import (
-    build_optimiser,
-    crop_rate,
-    detection_rate,
-    set_rate,
-)
-from detector.training.windows import WindowPlan, plan_windows, window_losses
+from detector.training.schedule import set_rate
+from detector.training.start import Started
+from detector.training.together import Together
 from storage.published.label_maps import LabelMap
 from storage.records import ImageObjects, ImageSource, Quarantined
 from storage.trained import TRAINED, read_trained, write_trained
@@ -69,19 +63,7 @@ class TrainingSummary:
     num_steps: int
     quarantined: tuple[Quarantined, ...]
     last_losses: Mapping[str, float]
-
-
-class _Phase(Protocol):
-    """One part of a training: builds its optimiser, takes its steps."""
-
-    name: str
-    num_steps: int
-
-    def optimiser(self) -> Optimizer: ...
-
-    def rate(self, step: int) -> float: ...
-
-    def losses(self, step: int) -> dict[str, Tensor]: ...
+    started: Started
 
 
 def train_detector(
@@ -93,15 +75,18 @@ def train_detector(
     label_map: LabelMap,
     folder: Path,
     losses: Path,
-    initialise: Callable[[AttributeRCNN], None] | None = None,
+    initialise: Callable[[AttributeRCNN], Started] | None = None,
     on_photo: Callable[[int, int], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     parts: int = 1,
+    together: Together | None = None,
 ) -> TrainingSummary:
     """Train and write a detector; goes on from the checkpoint beside `losses`, if there is one.
 
-    Does nothing where all that is done already (`storage.trained`, beside `folder`).
+    Does nothing where all that is done already (`storage.trained`, beside `folder`). Processes that
+    train together call this alike; what each step computes is what one process would compute, but
+    for rounding.
 
     Args:
         config: The network; its numbers of classes and attributes are those of the label map.
@@ -118,15 +103,17 @@ def train_detector(
         should_stop: Asked after every step; True writes a checkpoint and ends.
         parts: In which a batch goes through the network, to need less memory for the same losses
             (`detector.training.parts`). A run may go on with another number of them.
+        together: The processes that train together, joined already; None for this one alone. A run
+            may go on with another number of them.
 
     Raises:
         DetectorError: No photo to learn from, a loss that is no number, a checkpoint of another
-            run, parts of a batch whose statistics are live.
+            run, parts of a batch whose statistics are live, fewer images in a batch than processes.
         DetectorStoppedError: `should_stop` said so.
         CheckpointError: What `initialise` raises where its weights do not fit.
     """
-    if parts > 1 and config.norm == "batch":
-        raise DetectorError("live statistics are those of a whole batch: it cannot be in parts")
+    together = together or Together()
+    _check_divisible(config, training, parts, together)
     config = config.with_labels(
         num_classes=len(label_map.class_names), num_attributes=len(label_map.attribute_names)
     )
@@ -134,32 +121,53 @@ def train_detector(
         sources,
         objects,
         label_map,
-        config,
+        training_input(config, training),
         cache_bytes=training.pixel_cache_bytes,
         on_photo=on_photo,
     )
     model = _fresh_model(config, training.seed)
-    phases = _phases(model, photos, training, parts)
-    has_weights = initialise is not None
-    identity = _identity(config, training, photos, label_map, has_weights=has_weights)
-    mark, files = folder.parent / TRAINED, [folder / name for name in NAMES]
-    last = read_trained(mark, identity, files)
-    if last is None:
-        if initialise is not None:
-            initialise(model)
-        model.to(memory_format=torch.channels_last)  # a small trunk takes 0.6 to 0.8 of the time
+    started = Started() if initialise is None else initialise(model)
+    identity = _identity(config, training, photos, label_map, start=started.digest)
+    mark = folder.parent / TRAINED
+    files = [folder / name for name in (CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME)]
+    last = read_trained(mark, identity, files) if together.writes else {}
+    if together.any_says(last is None):
+        # a small trunk takes 0.6 to 0.8 of the time in this layout
+        model.to(together.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         hold_still(model, training)
-        losses.parent.mkdir(parents=True, exist_ok=True)
-        last = _run(model, phases, training, losses, identity, on_step, should_stop)
-        save_detector(folder, model.eval(), label_map)
-        write_trained(mark, identity, last, files)
-    remove_checkpoint(losses.parent)
+        course = _Course(
+            model=model,
+            phases=phases_of(model, photos, training, together, parts),
+            training=training,
+            together=together,
+            losses=losses,
+            identity=identity,
+        )
+        last = course.run(on_step, should_stop)
+        if together.writes:
+            save_detector(folder, model.eval(), label_map)
+            write_trained(mark, identity, last, files)
+    if together.writes:
+        remove_checkpoint(losses.parent)
+    set_aside = _quarantined(photos, together)
+    assert last is not None
     return TrainingSummary(
-        num_photos=len(photos),
+        num_photos=len(photos) - (len(set_aside) - photos.num_unusable),
         num_objects=sum(len(photo.truth.boxes) for photo in photos.photos),
-        num_steps=sum(phase.num_steps for phase in phases),
-        quarantined=tuple(photos.quarantined),
+        num_steps=training.num_steps
+        + (training.crop_warmup.num_steps if training.crop_warmup is not None else 0),
+        quarantined=tuple(set_aside),
         last_losses=last,
+        started=started,
+    )
+
+
+def training_input(config: DetectorConfig, training: DetectorTraining) -> DetectorConfig:
+    """The network's settings with the size that photos have in training."""
+    return replace(
+        config,
+        min_size=training.min_size or config.min_size,
+        max_size=training.max_size or config.max_size,
     )
 
 
@@ -174,155 +182,165 @@ def hold_still(model: AttributeRCNN, training: DetectorTraining) -> None:
         part.requires_grad_(False)
 
 
-def _run(
-    model: AttributeRCNN,
-    phases: Sequence[_Phase],
-    training: DetectorTraining,
-    losses: Path,
-    identity: str,
-    on_step: Callable[[StepReport], None] | None,
-    should_stop: Callable[[], bool],
-) -> dict[str, float]:
-    """All steps that are not done yet; the losses of the last one."""
-    num_steps = sum(phase.num_steps for phase in phases)
-    resumed = latest_checkpoint(losses.parent, identity)
-    done = resumed.step if resumed is not None else 0
-    trim_history(losses, done)
-    if resumed is not None:
-        model.load_state_dict(dict(resumed.model))
-    numbers: dict[str, float] = {}
-    first = 0
-    with losses.open("a", encoding="utf-8") as history:
-        for phase in phases:
-            end = first + phase.num_steps
-            if done < end:
-                optimiser = phase.optimiser()
-                if resumed is not None and resumed.step > first:
-                    optimiser.load_state_dict(dict(resumed.optimiser))
-                for step in range(max(done, first), end):
-                    numbers = _step(model, phase, optimiser, step - first, training)
-                    report = StepReport(
-                        step=step + 1, num_steps=num_steps, phase=phase.name, losses=numbers
-                    )
-                    history.write(json.dumps({"step": step + 1, "phase": phase.name} | numbers))
-                    history.write("\n")
-                    is_stopped = should_stop() and step + 1 < num_steps
-                    is_due = (step + 1) % training.checkpoint_every == 0
-                    if is_stopped or (is_due and step + 1 < num_steps):
-                        history.flush()
-                        _keep(losses.parent, model, optimiser, step + 1, step + 1 < end, identity)
-                    if on_step is not None:
-                        on_step(report)
-                    if is_stopped:
-                        raise DetectorStoppedError(f"stopped after step {step + 1} of {num_steps}")
-            first = end
-    return numbers
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """A training on its way.
+
+    moments: the optimiser of the phase the next step belongs to; None where that phase begins
+    """
+
+    model: AttributeRCNN
+    phases: Sequence[Phase]
+    training: DetectorTraining
+    together: Together
+    losses: Path
+    identity: str
+    moments: Optimizer | None = None
+
+    def run(
+        self, on_step: Callable[[StepReport], None] | None, should_stop: Callable[[], bool]
+    ) -> dict[str, float]:
+        """All steps that are not done yet; the losses of the last one."""
+        begun = self._beginning()
+        numbers: dict[str, float] = {}
+        first = 0
+        with self._history() as history:
+            for phase in self.phases:
+                try:
+                    for report in self._steps(phase, first, begun):
+                        numbers = dict(report.losses)
+                        line = {"step": report.step, "phase": phase.name} | numbers
+                        history.write(json.dumps(line) + "\n")
+                        is_last = report.step == report.num_steps
+                        is_stopped = self.together.any_says(should_stop()) and not is_last
+                        is_due = report.step % self.training.checkpoint_every == 0
+                        if is_stopped or (is_due and not is_last):
+                            history.flush()
+                            self._keep(report.step)
+                        if on_step is not None:
+                            on_step(report)
+                        if is_stopped:
+                            raise DetectorStoppedError(
+                                f"stopped after step {report.step} of {report.num_steps}"
+                            )
+                finally:
+                    phase.close()
+                first += phase.num_steps
+        return numbers
+
+    def _steps(self, phase: Phase, first: int, begun: Checkpoint) -> Iterator[StepReport]:
+        """The steps of a phase that are not done yet, each told when it is taken."""
+        num_steps = sum(each.num_steps for each in self.phases)
+        end = first + phase.num_steps
+        if begun.step >= end:
+            return
+        optimiser = phase.optimiser()
+        if begun.step > first:
+            optimiser.load_state_dict(dict(begun.optimiser))
+        for step in range(max(begun.step, first), end):
+            numbers = self._step(phase, optimiser, step - first)
+            # moments belong to the phase: the next one begins without
+            self.moments = optimiser if step + 1 < end else None
+            yield StepReport(step=step + 1, num_steps=num_steps, phase=phase.name, losses=numbers)
+
+    def _beginning(self) -> Checkpoint:
+        """The newest checkpoint, or the start; the model and the history are brought there."""
+        folder = self.losses.parent
+        if self.together.writes:
+            folder.mkdir(parents=True, exist_ok=True)
+        found = latest_checkpoint(folder, self.identity) if self.together.number == 0 else None
+        if found is None and self.together.num == 1:
+            trim_history(self.losses, 0)
+            return Checkpoint(step=0, identity=self.identity, model={}, optimiser={})
+        begun = self.together.share_beginning(
+            found
+            or Checkpoint(
+                step=0, identity=self.identity, model=self.model.state_dict(), optimiser={}
+            )
+        )
+        if begun.identity != self.identity:
+            raise DetectorError(
+                "the processes of this training see other settings, photos or weights than "
+                "process 0; give every machine the same"
+            )
+        self.model.load_state_dict(dict(begun.model))
+        if self.together.writes:
+            trim_history(self.losses, begun.step)
+        return begun
+
+    def _history(self) -> IO[str]:
+        """Where the losses of each step go; nowhere in a process that does not write."""
+        if not self.together.writes:
+            return open(os.devnull, "w", encoding="utf-8")
+        return self.losses.open("a", encoding="utf-8")
+
+    def _step(self, phase: Phase, optimiser: Optimizer, step: int) -> dict[str, float]:
+        """One update; the losses of the whole batch before it."""
+        set_rate(optimiser, phase.rate(step))
+        parts = _of_the_whole(phase.losses(step), self.together)
+        total = torch.stack(list(parts.values())).sum()
+        optimiser.zero_grad(set_to_none=True)
+        if total.requires_grad:
+            total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.together.sum_gradients(self.model.parameters())
+        if self.training.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.gradient_clip)
+        optimiser.step()
+        mine = [float(each.detach()) for each in (*parts.values(), total)]
+        values = self.together.summed(mine)
+        numbers = {
+            name: round(value, 6) for name, value in zip((*parts, "total"), values, strict=True)
+        }
+        if not math.isfinite(numbers["total"]):
+            raise DetectorError(
+                f"the {phase.name} loss is {numbers['total']} at step {step + 1}; lower "
+                "`learning_rate` or set `gradient_clip`"
+            )
+        return numbers
+
+    def _keep(self, step: int) -> None:
+        """Write a checkpoint."""
+        if self.together.writes:
+            write_checkpoint(
+                self.losses.parent,
+                Checkpoint(
+                    step=step,
+                    identity=self.identity,
+                    model=self.model.state_dict(),
+                    optimiser=self.moments.state_dict() if self.moments is not None else {},
+                ),
+            )
 
 
-def _step(
-    model: AttributeRCNN,
-    phase: _Phase,
-    optimiser: Optimizer,
-    step: int,
-    training: DetectorTraining,
-) -> dict[str, float]:
-    """One update; the losses before it."""
-    set_rate(optimiser, phase.rate(step))
-    parts = phase.losses(step)
-    total = torch.stack(list(parts.values())).sum()
-    optimiser.zero_grad(set_to_none=True)
-    if total.requires_grad:
-        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    if training.gradient_clip > 0:
-        nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
-    optimiser.step()
-    numbers = {name: round(float(part.detach()), 6) for name, part in parts.items()}
-    numbers["total"] = round(float(total.detach()), 6)
-    if not math.isfinite(numbers["total"]):
+def _of_the_whole(shares: Mapping[str, Share], together: Together) -> dict[str, Tensor]:
+    """Losses of this process's images, so weighted that all processes' add up to the batch's."""
+    if together.num == 1:
+        return {name: share.value for name, share in shares.items()}
+    weights = together.summed([float(share.weight) for share in shares.values()])
+    return {
+        name: share.value * (share.weight / max(weight, 1.0))
+        for (name, share), weight in zip(shares.items(), weights, strict=True)
+    }
+
+
+def _check_divisible(
+    config: DetectorConfig, training: DetectorTraining, parts: int, together: Together
+) -> None:
+    """Refuse to divide what cannot be divided."""
+    if config.norm == "batch" and (parts > 1 or together.num > 1):
+        raise DetectorError("live statistics are those of a whole batch: it cannot be in parts")
+    if training.images_per_step < together.num:
         raise DetectorError(
-            f"the {phase.name} loss is {numbers['total']} at step {step + 1}; lower "
-            "`learning_rate` or set `gradient_clip`"
+            f"{together.num} processes train together, a step has {training.images_per_step} "
+            "image(s); raise `images_per_step` (and `learning_rate` with it), or start fewer"
         )
-    return numbers
 
 
-class _WindowPhase:
-    name = "windows"
-
-    def __init__(
-        self, model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining, parts: int
-    ) -> None:
-        assert training.crop_warmup is not None
-        self._model, self._photos, self._training = model, photos, training
-        self._parts = parts
-        self._warmup = training.crop_warmup
-        self._plan: WindowPlan | None = None
-        self.num_steps = self._warmup.num_steps
-
-    def optimiser(self) -> Optimizer:
-        self._plan = plan_windows(self._photos, self._warmup, self._training.seed)
-        return build_optimiser(replace(self._training, optimiser="adamw"), self._model)
-
-    def rate(self, step: int) -> float:
-        return crop_rate(self._warmup.learning_rate, step, self.num_steps)
-
-    def losses(self, step: int) -> dict[str, Tensor]:
-        assert self._plan is not None, "optimiser() comes first"
-        classifier, attribute = window_losses(
-            self._model,
-            self._plan.cut(self._photos, step),
-            self._warmup.attribute_loss_weight,
-            self._parts,
-        )
-        return {"classifier": classifier, "attribute": attribute}
-
-
-class _DetectionPhase:
-    name = "detection"
-
-    def __init__(
-        self, model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining, parts: int
-    ) -> None:
-        self._model, self._training, self._parts = model, training, parts
-        self._batches = Batches(photos, model, training)
-        self.num_steps = training.num_steps
-
-    def optimiser(self) -> Optimizer:
-        self._batches.compute_maps()
-        return build_optimiser(self._training, self._model)
-
-    def rate(self, step: int) -> float:
-        return detection_rate(self._training, step)
-
-    def losses(self, step: int) -> dict[str, Tensor]:
-        batch = self._batches.at(step)
-        inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
-        outcome = detection_outcome(
-            self._model,
-            in_parts(lambda place: self._maps(inputs[place]), len(inputs), self._parts),
-            batch.sizes,
-            batch.truths,
-            self._training,
-            lambda purpose, image: generator_for(self._training.seed, purpose, step, image),
-            self._parts,
-        )
-        return outcome.losses.parts()
-
-    def _maps(self, inputs: Tensor) -> Tensor:
-        """What is left of the trunk: (B, C4, h, w)."""
-        for part in self._model.trunk.parts()[self._batches.first_part :]:
-            inputs = part(inputs)
-        return inputs
-
-
-def _phases(
-    model: AttributeRCNN, photos: TrainingPhotos, training: DetectorTraining, parts: int
-) -> list[_Phase]:
-    phases: list[_Phase] = []
-    if training.crop_warmup is not None and training.crop_warmup.num_steps > 0:
-        phases.append(_WindowPhase(model, photos, training, parts))
-    phases.append(_DetectionPhase(model, photos, training, parts))
-    return phases
+def _quarantined(photos: TrainingPhotos, together: Together) -> list[Quarantined]:
+    """What any of the processes set aside; all looked at the same photos before they began."""
+    mine = [asdict(each) for each in photos.quarantined]
+    found = [Quarantined(**row) for each in together.gathered({"q": mine}) for row in each["q"]]
+    return list(dict.fromkeys(found))
 
 
 def _fresh_model(config: DetectorConfig, seed: int) -> AttributeRCNN:
@@ -332,35 +350,16 @@ def _fresh_model(config: DetectorConfig, seed: int) -> AttributeRCNN:
         return AttributeRCNN(config)
 
 
-def _keep(
-    folder: Path,
-    model: AttributeRCNN,
-    optimiser: Optimizer,
-    step: int,
-    is_inside_phase: bool,
-    identity: str,
-) -> None:
-    write_checkpoint(
-        folder,
-        Checkpoint(
-            step=step,
-            identity=identity,
-            model=model.state_dict(),
-            optimiser=optimiser.state_dict() if is_inside_phase else {},
-        ),
-    )
-
-
 def _identity(
     config: DetectorConfig,
     training: DetectorTraining,
     photos: TrainingPhotos,
     label_map: LabelMap,
     *,
-    has_weights: bool,
+    start: str,
 ) -> str:
-    """Whatever the weights follow from, hashed."""
-    digest = hashlib.sha256(repr((config, training, has_weights)).encode())
+    """Whatever the weights follow from, hashed; `start` stands for the weights it began with."""
+    digest = hashlib.sha256(repr((config, training, start)).encode())
     digest.update(repr((label_map.class_names, label_map.attribute_names)).encode())
     for photo in photos.photos:
         digest.update(f"{photo.source.image_id}\0{photo.size}".encode())

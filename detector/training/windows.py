@@ -18,6 +18,7 @@ from detector.training.parts import in_parts
 from detector.training.photos import TrainingPhotos
 from detector.training.sampling import BatchPlan, generator_for
 from detector.training.targets import attribute_targets
+from detector.training.together import Together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,15 @@ class Windows:
     class_ids: Tensor
     attributes: Tensor
 
+    def to(self, device: torch.device) -> "Windows":
+        """The same on a device."""
+        return Windows(
+            pixels=self.pixels.to(device),
+            boxes=self.boxes.to(device),
+            class_ids=self.class_ids.to(device),
+            attributes=self.attributes.to(device),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPlan:
@@ -49,22 +59,24 @@ class WindowPlan:
     places: dict[int, list[tuple[int, int]]]
     plans: dict[int, BatchPlan]
 
-    def cut(self, photos: TrainingPhotos, step: int) -> Windows:
-        """The windows of one step (0-based): sizes take turns."""
+    def cut(self, photos: TrainingPhotos, step: int, together: Together | None = None) -> Windows:
+        """The windows of one step (0-based) as far as they are this process's: sizes take turns."""
+        together = together or Together()
         sizes = list(self.places)
         side = sizes[step % len(sizes)]
         chosen = self.plans[side].batch(step // len(sizes))
         generator = generator_for(self.seed, "windows", step)
         jitter = self.warmup.jitter_pixels
-        shifts = torch.randint(-jitter, jitter + 1, (len(chosen), 2), generator=generator)
-        is_flipped = torch.rand(len(chosen), generator=generator) < 0.5
+        shifts = torch.randint(-jitter, jitter + 1, (len(chosen), 2), generator=generator).tolist()
+        is_flipped = (torch.rand(len(chosen), generator=generator) < 0.5).tolist()
+        mine = together.share_of(chosen)
         return _stack(
             photos,
-            [self.places[side][number] for number in chosen],
+            [self.places[side][chosen[position]] for position in mine],
             side,
-            shifts.tolist(),
-            is_flipped.tolist(),
-        )
+            [shifts[position] for position in mine],
+            [is_flipped[position] for position in mine],
+        ).to(together.device)
 
 
 def plan_windows(photos: TrainingPhotos, warmup: CropWarmup, seed: int) -> WindowPlan:
@@ -122,7 +134,15 @@ def _stack(
     shifts: Sequence[Sequence[int]],
     is_flipped: Sequence[bool],
 ) -> Windows:
-    """Cut windows and put them in one batch."""
+    """Cut windows and put them in one batch, which may be empty."""
+    if not places:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Windows(
+            pixels=torch.zeros(0, 3, side, side),
+            boxes=torch.zeros(0, 4),
+            class_ids=none,
+            attributes=none[:, None],
+        )
     pixels, boxes, class_ids, attributes = [], [], [], []
     for (number, position), shift, flip in zip(places, shifts, is_flipped, strict=True):
         truth = photos.photos[number].truth

@@ -7,6 +7,7 @@ import torch
 from detector.config import DetectorConfig
 from detector.errors import DetectorError
 from detector.training.photos import TrainingPhotos, label_map_from, truth_of
+from storage.errors import UnreadableImageError
 from storage.published.label_maps import label_map_of
 from tests.builders_detector import tiny_config
 from tests.builders_scenes import block_objects, block_photos, write_photo
@@ -53,7 +54,7 @@ def test_a_damaged_photo_and_one_of_another_size_are_set_aside(tmp_path: Path) -
     sources[1].path.write_bytes(sources[1].path.read_bytes()[:60])
     wrong = block_objects("blocks/3", [(1, 1, 9, 9)], size=(50, 64))
     photos = TrainingPhotos(
-        sources, [whole, cut, wrong], LABELS, tiny_config(), cache_bytes=0, workers=1
+        sources, [whole, cut, wrong], LABELS, tiny_config(), cache_bytes=1 << 20, workers=1
     )
     assert [photo.source.image_id for photo in photos.photos] == ["blocks/1"]
     assert [(q.image_id, q.reason) for q in photos.quarantined] == [
@@ -61,6 +62,22 @@ def test_a_damaged_photo_and_one_of_another_size_are_set_aside(tmp_path: Path) -
         ("blocks/3", "size-mismatch"),
     ]
     assert "64 x 48 pixels, its boxes were drawn on 64 x 50" in photos.quarantined[1].detail
+
+
+def test_what_does_not_stay_in_memory_is_set_aside_when_it_cannot_be_read(tmp_path: Path) -> None:
+    whole, cut, other = (block_objects(f"blocks/{n}", [(1, 1, 9, 9)]) for n in "123")
+    sources = [write_photo(tmp_path, each) for each in (whole, cut, other)]
+    sources[1].path.write_bytes(sources[1].path.read_bytes()[:60])
+    wrong = block_objects("blocks/3", [(1, 1, 9, 9)], size=(50, 64))
+    photos = TrainingPhotos(sources, [whole, cut, wrong], LABELS, tiny_config(), cache_bytes=0)
+    assert [photo.source.image_id for photo in photos.photos] == ["blocks/1", "blocks/2"]
+    assert not photos.are_in_memory
+    assert [each.reason for each in photos.quarantined] == ["size-mismatch"]
+    with pytest.raises(UnreadableImageError) as caught:
+        photos.pixels(1)
+    photos.set_aside(1, caught.value)
+    assert [each.image_id for each in photos.quarantined] == ["blocks/3", "blocks/2"]
+    assert photos.num_unusable == 1
 
 
 def test_pixels_beyond_the_bound_are_read_again(tmp_path: Path) -> None:
