@@ -109,6 +109,11 @@ def is_detectron2(names: Collection[str]) -> bool:
     )
 
 
+def is_written_here(names: Collection[str]) -> bool:
+    """Whether `to_detectron2` made them: by the attribute head, which has a name of ours."""
+    return any(name.startswith("roi_heads.attribute_head.") for name in names)
+
+
 def from_detectron2(weights: Mapping[str, Tensor], *, num_ratios: int = 3) -> dict[str, Tensor]:
     """Weights under the names and in the orders of `checkpoint_names`, ready for its reader.
 

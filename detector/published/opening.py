@@ -15,7 +15,17 @@ from detector.anchors import cell_anchors
 from detector.config import RULES, DetectorConfig
 from detector.loaded import LoadedDetector, check_labels, fingerprint_of
 from detector.published.checkpoint_names import from_published
-from detector.published.detectron2_names import from_detectron2, is_detectron2
+from detector.published.detectron2_names import (
+    from_detectron2,
+    is_caffe2,
+    is_detectron2,
+    is_written_here,
+)
+from detector.published.detectron2_settings import (
+    is_detectron2_settings,
+    stated_in_detectron2,
+    usual_of_detectron2,
+)
 from detector.published.plain_pickle import read_pickled_weights
 from detector.published.settings_file import read_settings, settings_beside
 from detector.published.sizes import sizes_of
@@ -25,8 +35,6 @@ from detector.weights import model_of
 from storage.published.label_maps import LabelMap, label_map_of, read_label_map
 
 _LABEL_MAPS = ("labelmap.json", "VG-SGG-dicts*.json", "*labelmap*.json")
-_DETECTRON2_SIZES = {"min_size": 800, "max_size": 1333, "post_nms_top_n": 1000}
-"""Source: detectron2 `config/defaults.py`."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,8 +55,8 @@ def read_published(
         path: `.pth`, `.safetensors` or `.pkl`.
         labels: Names of classes and attributes; None takes a label map beside the file, or
             numbers.
-        settings: Full setting names of the original, or their YAML file; None takes the YAML of
-            the same name beside the file, if any.
+        settings: Full setting names of the program that made it, or their YAML file; None takes
+            the YAML of the same name beside the file, if any.
 
     Raises:
         CheckpointError: The file is damaged, a tensor is missing, unknown or of another shape, or
@@ -60,25 +68,33 @@ def read_published(
     if not isinstance(settings, Mapping):
         file = settings or settings_beside(path)
         settings = read_settings(file) if file is not None else {}
-    stated = stated_in(settings)
-    network = dict(stated.network)
-    if is_detectron2(tensors):
-        network = _usual_of_detectron2(tensors) | network
+    of_detectron2 = is_detectron2(tensors)
+    stated = (stated_in_detectron2 if is_detectron2_settings(settings) else stated_in)(settings)
+    usual = _usual_of_detectron2(tensors) if of_detectron2 else {}
+    network = usual | stated.network
+    if of_detectron2:
         ratios = network.get("aspect_ratios", DetectorConfig().aspect_ratios)
         tensors = from_detectron2(tensors, num_ratios=len(ratios))
     sizes = sizes_of(tensors, network, path.name)
     config = replace(sizes.config, regions=replace(RULES["vinvl_released"], **stated.rules))
-    check_fixed(settings, config)
+    if not is_detectron2_settings(settings):
+        check_fixed(settings, config)
     anchors = cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
     model = model_of(config, from_published(tensors, anchors), path.name)
     named = _named(path, labels, config)
-    for line in sizes.assumed:
-        _LOG.info("%s: the tensors do not tell %s", path.name, line)
+    taken = (
+        f"{name} = {value} (as in detectron2's model zoo)"
+        for name, value in usual.items()
+        if name not in stated.network
+    )
+    assumed = (*taken, *sizes.assumed, *named.assumed)
+    if assumed:
+        _LOG.info("%s: its tensors do not tell, so assumed: %s", path.name, "; ".join(assumed))
     return LoadedDetector(
         model=model,
         label_map=named.label_map,
         fingerprint=fingerprint_of(model, named.label_map),
-        assumed=sizes.assumed + named.assumed,
+        assumed=assumed,
     )
 
 
@@ -90,10 +106,13 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _usual_of_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Settings that detectron2 has where nobody changes them, those of its model zoo."""
-    grouped = tensors.get("backbone.res2.0.conv2.weight")
-    is_plain = grouped is None or grouped.shape[0] == grouped.shape[1]
-    return {**_DETECTRON2_SIZES, "stride_in_1x1": is_plain}
+    """Settings that detectron2 has where nobody changes them; none for what we wrote for it."""
+    if is_written_here(tensors):
+        return {}
+    caffe2 = is_caffe2(tensors)
+    grouped = tensors.get("res2_0_branch2b_w" if caffe2 else "backbone.res2.0.conv2.weight")
+    groups = 1 if grouped is None else grouped.shape[0] // max(1, grouped.shape[1])
+    return usual_of_detectron2(groups=groups, caffe2=caffe2)
 
 
 def _named(path: Path, labels: LabelMap | Path | None, config: DetectorConfig) -> _Named:
