@@ -340,7 +340,7 @@ def _quarantined(photos: TrainingPhotos, together: Together) -> list[Quarantined
     """What any of the processes set aside; all looked at the same photos before they began."""
     mine = [asdict(each) for each in photos.quarantined]
     found = [Quarantined(**row) for each in together.gathered({"q": mine}) for row in each["q"]]
-    return list(dict.fromkeys(found))
+    return list({(each.image_id, each.reason): each for each in found}.values())
 
 
 def _fresh_model(config: DetectorConfig, seed: int) -> AttributeRCNN:
