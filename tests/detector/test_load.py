@@ -1,0 +1,257 @@
+"""Weights of any layout to regions, by one call."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from detector import load_detector
+from detector.checkpoints import read_detector, save_detector
+from detector.config import RULES, DetectorConfig, RegionRules
+from detector.detect import detect
+from detector.errors import CheckpointError, DetectorConfigError, DetectorError
+from detector.model import AttributeRCNN
+from detector.published.checkpoint_names import to_published
+from detector.published.detectron2_names import to_detectron2
+from storage.published.label_maps import LabelMap, label_map_of, write_label_map
+from storage.records import ImageRegions
+from tests.builders_detector import decoded, photo, tiny_model
+
+UNSEEN = {  # what tiny networks have other than published, and tensors do not tell
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 6,
+    "MODEL.RPN.PRE_NMS_TOP_N_TEST": 100,
+    "MODEL.RPN.POST_NMS_TOP_N_TEST": 12,
+    "INPUT.MIN_SIZE_TEST": 64,
+    "INPUT.MAX_SIZE_TEST": 96,
+}
+YAML = """
+MODEL:
+  ROI_BOX_HEAD: {POOLER_RESOLUTION: 6}
+  RPN: {PRE_NMS_TOP_N_TEST: 100, POST_NMS_TOP_N_TEST: 12, ASPECT_RATIOS: "(0.5, 1.0, 2.0)"}
+  ROI_HEADS: {SCORE_THRESH: 0.3}
+INPUT: {MIN_SIZE_TEST: 64, MAX_SIZE_TEST: 96}
+DATA_DIR: "./datasets"
+"""
+
+
+def labels(model: AttributeRCNN) -> LabelMap:
+    return label_map_of(
+        (f"thing {n}" for n in range(1, model.config.num_classes)),
+        (f"kind {n}" for n in range(1, model.config.num_attributes)),
+    )
+
+
+def published(model: AttributeRCNN) -> dict[str, Tensor]:
+    return to_published(model.state_dict(), model.cell_anchors)
+
+
+def written(folder: Path, weights: dict[str, Tensor], name: str = "weights.pth") -> Path:
+    path = folder / name
+    if path.suffix == ".safetensors":
+        save_file({key: tensor.clone() for key, tensor in weights.items()}, path)
+    else:
+        torch.save({"model": weights, "iteration": 60000}, path)
+    return path
+
+
+def same_regions(one: ImageRegions, other: ImageRegions) -> None:
+    assert one.class_names == other.class_names
+    assert one.attribute_names == other.attribute_names
+    np.testing.assert_allclose(one.boxes, other.boxes, atol=2e-2)
+    np.testing.assert_allclose(one.features, other.features, rtol=1e-3, atol=2e-3)
+
+
+def test_a_published_file_sees_what_its_network_sees(tmp_path: Path) -> None:
+    model = tiny_model(blocks=(2, 1, 2), res5_blocks=2)
+    write_label_map(tmp_path / "names.json", labels(model))
+    wrapped = {f"module.{name}": tensor for name, tensor in published(model).items()}
+    path = written(tmp_path, wrapped)
+    rules = model.config.regions
+    detector = load_detector(path, tmp_path / "names.json", preset=rules, settings=UNSEEN)
+    assert detector.config == model.config
+    [wanted] = detect(model, [decoded()], labels(model))
+    same_regions(detector.detect([decoded()])[0], wanted)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"class_agnostic_boxes": True, "num_classes": 5},
+        {"groups": 1, "width_per_group": 6, "res5_inner_width": 20},
+        {"anchor_sizes": (10.5, 33.0, 90.0), "aspect_ratios": (0.4, 1.0, 2.5, 4.0)},
+    ],
+)
+def test_tensors_tell_every_size(changes: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model(**changes)
+    path = written(tmp_path, published(model), "weights.safetensors")
+    found = load_detector(path, settings=UNSEEN).config
+    assert replace(found, regions=model.config.regions) == model.config
+
+
+def test_what_tensors_do_not_tell_is_assumed_and_said(tmp_path: Path) -> None:
+    detector = load_detector(written(tmp_path, published(tiny_model())))
+    usual = DetectorConfig()
+    assert detector.config.pooled_size == usual.pooled_size
+    assert detector.config.min_size == usual.min_size
+    said = "\n".join(detector.assumed)
+    assert "stride_in_1x1 = False" in said
+    assert "min_size = 600" in said
+    assert "num_classes" not in said
+    assert detector.label_map.class_names[1:3] == ("1", "2")
+    assert "give a label map" in said
+
+
+def test_a_settings_file_beside_the_weights_counts(tmp_path: Path) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    path.with_suffix(".yaml").write_text(YAML)
+    detector = load_detector(path)
+    assert detector.config.pooled_size == 6
+    assert detector.config.regions == RegionRules(score_threshold=0.3)
+    assert not [line for line in detector.assumed if line.startswith("min_size")]
+    assert load_detector(path, preset="vinvl_readme").config.regions == RULES["vinvl_readme"]
+
+
+def test_a_label_map_beside_the_weights_counts_and_is_said(tmp_path: Path) -> None:
+    model = tiny_model()
+    write_label_map(tmp_path / "VG-SGG-dicts-mine.json", labels(model))
+    detector = load_detector(written(tmp_path, published(model)))
+    assert detector.label_map.class_names[1] == "thing 1"
+    assert "VG-SGG-dicts-mine.json" in detector.assumed[-1]
+
+
+def test_settings_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    with pytest.raises(CheckpointError, match="num_classes = 6, the settings say 1595"):
+        load_detector(path, settings={"MODEL.ROI_BOX_HEAD.NUM_CLASSES": 1595})
+    with pytest.raises(DetectorConfigError, match=r"MODEL\.RELATION_ON"):
+        load_detector(path, settings={"MODEL.RELATION_ON": True})
+    (tmp_path / "odd.yaml").write_text("- 1\n")
+    with pytest.raises(DetectorConfigError, match=r"odd\.yaml"):
+        load_detector(path, settings=tmp_path / "odd.yaml")
+
+
+def test_a_label_map_of_another_network_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    with pytest.raises(CheckpointError, match="3 names"):
+        load_detector(path, label_map_of(["cat", "dog"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone.body.layer2.0.conv2.weight": None}, "missing"),
+        ({"roi_heads.box.predictor.cls_score.weight": None}, r"cls_score\.weight' is missing"),
+        ({"relation.head.weight": torch.zeros(2)}, r"unknown tensor 'relation\.head\.weight'"),
+        ({"rpn.head.conv.weight": torch.zeros(4, 4, 3, 3)}, r"rpn_head\.conv\.weight' has shape"),
+        ({"roi_heads.box.predictor.bbox_pred.weight": torch.zeros(9, 64)}, "24 rows, or 8"),
+        ({"backbone.body.layer3.7.conv1.weight": torch.zeros(1)}, r"layer|stages"),
+        ({"backbone.body.layer1.0.conv2.weight": torch.zeros(0)}, r"layer1\.0\.conv2"),
+        ({"rpn.anchor_generator.cell_anchors.0": torch.zeros(6, 4)}, "anchors"),
+        ({"attribute.predictor.attr_score.weight": torch.zeros(9, 5, 1)}, "2 axes"),
+    ],
+)
+def test_tensors_that_do_not_make_a_network_are_named(
+    change: dict[str, Tensor | None], message: str, tmp_path: Path
+) -> None:
+    changed = published(tiny_model()) | change
+    weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
+    with pytest.raises(CheckpointError, match=message):
+        load_detector(written(tmp_path, weights))
+
+
+def test_optimizer_objects_beside_the_weights_are_passed_over(tmp_path: Path) -> None:
+    model = tiny_model()
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 4])
+    content = {"model": published(model), "optimizer": optimizer, "scheduler": schedule}
+    for is_zip in (True, False):
+        path = tmp_path / f"zip-{is_zip}.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+        assert load_detector(path).config.num_classes == model.config.num_classes
+
+
+def test_one_detector_has_one_fingerprint_in_every_layout(tmp_path: Path) -> None:
+    model = tiny_model()
+    names = labels(model)
+    save_detector(tmp_path / "folder", model, names)
+    path = written(tmp_path, published(model))
+    other = written(tmp_path, to_detectron2(published(model), num_ratios=3), "d2.pth")
+    anchors = {"MODEL.RPN.ANCHOR_SIZES": (16, 40)}  # detectron2 does not store them
+    folder = load_detector(tmp_path / "folder")
+    assert folder.fingerprint == load_detector(path, names, settings=UNSEEN).fingerprint
+    assert load_detector(path, settings=UNSEEN).fingerprint != folder.fingerprint
+    assert load_detector(other, names, settings=UNSEEN | anchors).config == replace(
+        model.config, regions=RULES["vinvl_released"]
+    )
+    with torch.no_grad():
+        model.box_head.class_logits.bias[0] += 1
+    save_detector(tmp_path / "changed", model, names)
+    assert load_detector(tmp_path / "changed").fingerprint != folder.fingerprint
+
+
+def test_a_folder_has_its_own_names_and_settings(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_detector(tmp_path, model, labels(model))
+    with pytest.raises(CheckpointError, match="its own label map"):
+        read_detector(tmp_path, labels(model))
+    assert load_detector(tmp_path / "detector.safetensors").config == model.config
+
+
+def test_photos_come_as_files_arrays_or_records_in_their_order(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_detector(tmp_path / "detector", model, labels(model))
+    detector = load_detector(tmp_path / "detector")
+    Image.fromarray(photo(seed=1)).save(tmp_path / "street.png")
+    seen = detector.detect([decoded("toys/7"), tmp_path / "street.png", photo(height=80)])
+    assert [regions.image_id for regions in seen] == ["toys/7", "street", "2"]
+    alone = detector.detect([photo(height=80)])[0]
+    assert np.array_equal(seen[2].features, alone.features)
+    assert detector.detect([]) == []
+
+
+def test_what_is_no_photo_is_refused(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_detector(tmp_path / "detector", model, labels(model))
+    detector = load_detector(tmp_path / "detector")
+    with pytest.raises(DetectorError, match="image 0"):
+        detector.detect([np.zeros((4, 4), np.uint8)])
+    with pytest.raises(DetectorError, match="list of photos"):
+        detector.detect(photo())  # type: ignore[arg-type]  # on purpose
+
+
+def test_rules_precision_and_presets_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    with pytest.raises(DetectorConfigError, match="vinvl_released, vinvl_readme"):
+        load_detector(path, preset="vinvl")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(DetectorConfigError, match="exact, fast"):
+        load_detector(path, precision="half")  # type: ignore[arg-type]  # on purpose
+
+
+def test_importing_the_room_does_not_import_torch() -> None:
+    code = "import sys, detector; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.lower()) is False
+
+
+@pytest.mark.slow
+def test_the_published_network_is_known_by_its_841_tensors(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = AttributeRCNN(DetectorConfig())
+    weights = {f"module.{name}": tensor for name, tensor in published(model).items()}
+    assert len(weights) == 841
+    detector = load_detector(written(tmp_path, weights))
+    assert detector.config == DetectorConfig()
+    assert detector.config.regions == RULES["vinvl_released"]
