@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from flows.cli_operations import operations
+from flows.cli_tables import tables
 
 if TYPE_CHECKING:
     from flows.commands.run import Finished
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(operations)
+app.add_typer(tables)
 
 RUNS = Path("runs")
 EXIT_ERROR = 2

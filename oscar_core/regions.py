@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oscar_core.errors import PackingError
+from storage.box_numbers import box_numbers
 from storage.records import HEIGHT_FIRST, INCLUDED, WIDTH_FIRST, ImageRegions
 
 
@@ -34,11 +35,5 @@ def region_inputs(regions: ImageRegions, geometry: str = WIDTH_FIRST) -> NDArray
     features = np.ascontiguousarray(regions.features, dtype=np.float32)
     if geometry == INCLUDED:
         return features
-    size = np.array([regions.width, regions.height], dtype=np.float32)
-    boxes = regions.boxes.astype(np.float32)
-    top_left, bottom_right = boxes[:, :2] / size, boxes[:, 2:] / size
-    extent = (boxes[:, 2:] - boxes[:, :2]) / size
-    if geometry == HEIGHT_FIRST:
-        extent = extent[:, ::-1]
-    columns = [features, top_left, bottom_right, extent]
-    return np.ascontiguousarray(np.concatenate(columns, axis=1), dtype=np.float32)
+    numbers = box_numbers(regions.boxes, regions.height, regions.width, geometry)
+    return np.ascontiguousarray(np.concatenate([features, numbers], axis=1), dtype=np.float32)

@@ -24,11 +24,9 @@ from numpy.typing import NDArray
 from storage.errors import DamagedFileError
 from storage.json_files import read_json
 from storage.published.tsv import TsvReader
+from storage.published.vinvl_predictions import FLOAT, checked_side
 
-MAX_SIDE = 1_000_000
-"""No photo is wider or higher [pixels]."""
 ROW_NUMBERS = "imageid2idx.json"
-_FLOAT = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +139,10 @@ class LabelTable(KeyedTable):
         """
         where = f"{self.table.path}: row {number} of {key!r}"
         content = _object(self.row(number, key)[1], where)
-        height, width = _side(content, "image_h", where), _side(content, "image_w", where)
+        height, width = (
+            checked_side(content, "image_h", where),
+            checked_side(content, "image_w", where),
+        )
         true = content.get("gt_objects")
         return PublishedLabels(
             height=height,
@@ -173,12 +174,12 @@ def decode_features(text: object, num: object, where: str) -> NDArray[np.float32
         content = b64decode(text, validate=True)
     except binascii.Error as error:
         raise DamagedFileError(f"{where}: features are not base64 ({error}); cut?") from error
-    per_row = count * _FLOAT.itemsize
+    per_row = count * FLOAT.itemsize
     if (per_row == 0 and content) or (per_row and (not content or len(content) % per_row)):
         raise DamagedFileError(
             f"{where}: {len(content)} bytes are not float32 features of {count} boxes; cut?"
         )
-    values = np.frombuffer(content, _FLOAT).astype(np.float32)
+    values = np.frombuffer(content, FLOAT).astype(np.float32)
     if not np.isfinite(values).all():
         raise DamagedFileError(f"{where}: features hold NaN or infinity")
     return values.reshape(count, -1) if count else values.reshape(0, 0)
@@ -192,13 +193,6 @@ def _object(text: str, where: str) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFileError(f"{where}: a JSON object was expected")
     return content
-
-
-def _side(content: Mapping[str, Any], key: str, where: str) -> int:
-    side = content.get(key)
-    if isinstance(side, bool) or not isinstance(side, int | float) or not 1 <= side <= MAX_SIDE:
-        raise DamagedFileError(f"{where}: {key!r} must be a side of the image in pixels")
-    return int(side)
 
 
 def _class_names(objects: object, key: str, where: str) -> tuple[str, ...]:
