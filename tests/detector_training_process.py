@@ -1,4 +1,4 @@
-"""One of several processes that train a detector together; forked from a server with torch in it."""
+"""One of several processes that train a detector together; forked from a server with torch."""
 
 import os
 from collections.abc import Mapping
