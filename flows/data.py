@@ -4,22 +4,39 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.gathering import AutoSplit
+from storage.photo_sources.collection import Kind
 
 DATA_VARIABLE = "OSCAR_DATA_DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhotoFolder:
-    """One folder of photos, or several by a pattern (`VG_100K*`).
+class PhotoCollection:
+    """Photos of one place, or of several by a pattern (`VG_100K*`, `train-*.tar`).
 
-    An image id is `namespace/path below the folder without extension`.
+    An image id is `namespace/name of the photo without extension`: its path below a folder, its
+    name in a tar, its key in a TSV, its id in a Parquet file.
+
+    path:         a folder; a tar (WebDataset), a Parquet file or a TSV of photos; a text file of
+                  paths, or COCO's JSON, beside the photos; any of the first four as a URL of
+                  fsspec (`s3://bucket/train.tar`), without password
+    kind:         folder, tar, parquet, tsv, list or coco; "" tells by the content
+    list:         a list of paths, or COCO's JSON: which photos below `path` count
+    sizes:        of a TSV: its table of heights and widths (`x.hw.tsv`); a photo of another size
+                  is set aside
+    photo_column: of a Parquet file: the column of bytes; "" finds it
+    id_column:    of a Parquet file: the column that names photos; "" finds it
     """
 
     path: str
     namespace: str = ""
+    kind: Kind | Literal[""] = ""
+    list: str = ""
+    sizes: str = ""
+    photo_column: str = ""
+    id_column: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +45,13 @@ class Data:
 
     root:       what the paths below start from; relative to where the command is given, else to
                 the folder that OSCAR_DATA_DIR names. With `render_scenes` it is that step's
-    images:     folders of photos
+    images:     collections of photos
     sources:    one annotation reader each, with its files and options (`flows/readers.py`)
     auto_split: how sources with `split: auto` are divided
     """
 
     root: Path = Path()
-    images: tuple[PhotoFolder, ...] = ()
+    images: tuple[PhotoCollection, ...] = ()
     sources: tuple[Mapping[str, Any], ...] = ()
     auto_split: AutoSplit = field(default_factory=AutoSplit)
 

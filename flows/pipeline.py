@@ -6,13 +6,14 @@ pretrain -> for each task train, predict, score -> report. The branches after `p
 nothing of each other. import_corpus, with its own translations, stands before `pretrain` alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from flows.config import PRETRAINING, Learning, RunConfig, TaskRun
 from flows.file_sources import FileSource, Find, with_local_files
 from flows.limits import NO_LIMITS
+from flows.photo_places import Placed, Reference, placed_collections
 from flows.plan import Plan, Step
 from flows.readers import ReaderCall, SourceEntry, check_entry
 from flows.stages import (
@@ -27,7 +28,6 @@ from flows.stages import (
 from storage.errors import MissingFileError
 from storage.sources import local_path
 
-Reference = str | Path
 SCENES = "render_scenes.scenes"
 LIBRARY = {
     "regions": "detect.regions",
@@ -63,7 +63,8 @@ def _steps(config: RunConfig) -> Iterator[Step]:
 
 def _seeing(config: RunConfig) -> Iterator[Step]:
     """From photos to regions, tags and annotations."""
-    photos = {f"photos:{at}": place for at, place in _photo_folders(config).items()}
+    placed = _placed_collections(config)
+    photos = _photos(placed)
     if config.render_scenes is not None:
         yield Step(
             name="render_scenes",
@@ -73,8 +74,10 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
     yield Step(
         name="list_images",
         stage="list_images",
-        config=list_images.Config(namespaces=_namespaces(config)),
-        inputs=photos,
+        config=list_images.Config(
+            collections={str(at): each.reading for at, each in enumerate(placed)}
+        ),
+        inputs={**photos, **_listings(placed)},
     )
     yield _collect(config)
     if config.translate_texts is not None:
@@ -282,7 +285,7 @@ def _report(config: RunConfig, names: list[str]) -> Step:
         f"{task}_score": str(branch.settings.get("language", "zh"))
         for task, branch in config.tasks.items()
     }
-    photos = {f"photos:{at}": place for at, place in _photo_folders(config).items()}
+    photos = _photos(_placed_collections(config))
     truth = {"truth": f"{SCENES}/truth.json"} if config.render_scenes is not None else {}
     page = config.report
     return Step(
@@ -298,29 +301,24 @@ def _report(config: RunConfig, names: list[str]) -> Step:
     )
 
 
-def _photo_folders(config: RunConfig) -> dict[str, Reference]:
-    """Number of a photo folder -> where it is."""
-    return {str(at): place for at, (place, _) in enumerate(_placed_folders(config))}
+def _placed_collections(config: RunConfig) -> list[Placed]:
+    """Every collection of photos, in the order of its number."""
+    return list(placed_collections(config.data, lambda path, key: _placed(config, path, key)))
 
 
-def _namespaces(config: RunConfig) -> dict[str, str]:
-    """Number of a photo folder -> first part of its image ids."""
-    return {str(at): namespace for at, (_, namespace) in enumerate(_placed_folders(config))}
+def _photos(placed: Sequence[Placed]) -> dict[str, Reference]:
+    """What stages open photos in, by the number of the collection."""
+    places = {f"photos:{at}": each.place for at, each in enumerate(placed)}
+    return {name: place for name, place in places.items() if place is not None}
 
 
-def _placed_folders(config: RunConfig) -> Iterator[tuple[Reference, str]]:
-    """Every photo folder with its namespace; a pattern may stand for several."""
-    for at, each in enumerate(config.data.images):
-        key = f"data.images.{at}.path"
-        if config.render_scenes is None and set(each.path) & set("*?["):
-            found = sorted(config.data.place().glob(each.path))
-            if not found:
-                raise MissingFileError(
-                    f"{config.data.place() / each.path}: matches nothing ({key})"
-                )
-            yield from ((place, each.namespace) for place in found)
-        else:
-            yield _placed(config, each.path, key), each.namespace
+def _listings(placed: Sequence[Placed]) -> dict[str, Reference]:
+    """What else says which photos there are."""
+    files = {
+        **{f"listings:{at}": each.listing for at, each in enumerate(placed)},
+        **{f"sizes:{at}": each.sizes for at, each in enumerate(placed)},
+    }
+    return {name: place for name, place in files.items() if place is not None}
 
 
 def _source_files(config: RunConfig, number: int, entry: SourceEntry) -> dict[str, Reference]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import RunConfig, as_yaml
-from flows.data import Data, PhotoFolder
+from flows.data import Data, PhotoCollection
 from flows.dataset import digest_of, write_digest
 from flows.identity import IDENTITY
 from flows.retrain_settings import Retraining
@@ -21,7 +21,7 @@ def make_config(data: Path, retrain: Retraining | None = None, **other: Any) -> 
     """A run over a folder of photos that knows how to train a detector."""
     (data / "photos").mkdir(parents=True, exist_ok=True)
     return RunConfig(
-        data=Data(root=data, images=(PhotoFolder(path="photos"),)),
+        data=Data(root=data, images=(PhotoCollection(path="photos"),)),
         train_detector=TrainingDetector(preset="demo"),
         retrain=retrain or Retraining(),
         **other,

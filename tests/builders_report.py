@@ -86,7 +86,9 @@ def make_photos(folder: Path, *, num_train: int = 6, num_test: int = 8) -> MadeR
     made.done("render_scenes", 24, {"num_in": total, "num_out": total}, seed=SEED)
     folder = made.place("list_images")
     listed = list_images.run(
-        list_images.Config(namespaces=dict.fromkeys(made.photos, NAMESPACE)),
+        list_images.Config(
+            collections=dict.fromkeys(made.photos, list_images.Reading(namespace=NAMESPACE))
+        ),
         list_images.Inputs(photos=made.photos),
         list_images.Outputs(images=folder / "images"),
     )

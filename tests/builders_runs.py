@@ -9,7 +9,7 @@ from pathlib import Path
 from detector.training.config import DetectorTraining
 from flows.commands.run import Finished, run
 from flows.config import RunConfig
-from flows.data import Data, PhotoFolder
+from flows.data import Data, PhotoCollection
 from flows.photos import write_photos
 from flows.stages import train_detector
 from storage.annotation_shards import write_annotations
@@ -36,7 +36,7 @@ class SmallRun:
         return RunConfig(
             data=Data(
                 root=self.folder / "data",
-                images=(PhotoFolder(path="photos"),),
+                images=(PhotoCollection(path="photos"),),
                 sources=(
                     {
                         "reader": "coco_captions",

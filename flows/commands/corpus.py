@@ -15,9 +15,11 @@ from flows.plan import Step
 from flows.readers import call_reader
 from flows.run_folder import RunFolder
 from flows.stages import import_corpus
+from flows.stages.list_images import Inputs, collections
 from flows.stages.train_detector import Config as TrainingDetector
 from storage.errors import MissingFileError
-from storage.images import list_images
+from storage.photo_sources.collection import photos_in
+from storage.records import ImageSource
 
 COLLECTING, IMPORTING, LISTING = "collect_annotations", "import_corpus", "list_images"
 FILE_NAME = "corpus.json"
@@ -97,14 +99,22 @@ def _of_published(step: Step) -> CorpusTable:
 
 
 def _photo_ids(step: Step) -> frozenset[str]:
-    places = _places(step)
     found: set[str] = set()
-    for number, namespace in _config(step).namespaces.items():
-        sources, _ = list_images(places[f"photos:{number}"], namespace)
-        found |= {source.image_id for source in sources}
+    for collection in collections(_config(step), _inputs(step)).values():
+        photos = (each for each in photos_in(collection) if isinstance(each, ImageSource))
+        found |= {photo.image_id for photo in photos}
     if not found:
         raise MissingFileError("no photo found in the folders of data.images; check data.root")
     return frozenset(found)
+
+
+def _inputs(step: Step) -> Inputs:
+    """The stage's own `Inputs`, of files from outside."""
+    groups: dict[str, dict[str, Path]] = {}
+    for name, place in _places(step).items():
+        group, _, number = name.partition(":")
+        groups.setdefault(group, {})[number] = place
+    return Inputs(**groups)
 
 
 def _config(step: Step) -> Any:

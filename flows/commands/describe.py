@@ -20,7 +20,7 @@ from typing import IO
 from flows.commands.run import Finished, run_prepared
 from flows.commands.trained import config_of, detector_of, model_of
 from flows.config import RunConfig
-from flows.data import Data, PhotoFolder
+from flows.data import Data, PhotoCollection
 from flows.plan import Plan, Step
 from flows.stages import list_images, write_captions
 from storage.artifacts import atomic_write_text
@@ -67,7 +67,7 @@ def describe_folder(
     plan = _plan(trained, photos, detector=detector_of(run), model=model_of(run, CAPTIONING))
     config = replace(
         trained,
-        data=Data(root=photos.absolute(), images=(PhotoFolder(path="."),)),
+        data=Data(root=photos.absolute(), images=(PhotoCollection(path="."),)),
         render_scenes=None,
         detector_weights=detector_of(run).absolute(),
         train_detector=None,
@@ -87,7 +87,7 @@ def _plan(trained: RunConfig, photos: Path, *, detector: Path, model: Path) -> P
             Step(
                 name="list_images",
                 stage="list_images",
-                config=list_images.Config(namespaces={"0": ""}),
+                config=list_images.Config(collections={"0": list_images.Reading()}),
                 inputs=folder,
             ),
             Step(

@@ -14,7 +14,7 @@ from flows.dry_run.places import (
     memory_bytes,
     missing,
     nearest_there,
-    photo_folders,
+    photo_collections,
 )
 from flows.dry_run.records import UNKNOWN, Estimate, Findings, Problems, Texts, some
 from flows.dry_run.texts import read_texts
@@ -32,12 +32,13 @@ from flows.dry_run.trainings import (
     unmeasured,
 )
 from flows.file_sources import with_local_files
+from flows.photo_places import is_url
 from flows.progress import clock
 from oscar_core.config import NUM_BOX_NUMBERS, OscarConfig
 from oscar_core.errors import OscarCoreError
 from storage.errors import StorageError
-from storage.images import list_images
-from storage.records import ImageSource
+from storage.photo_sources.collection import Collection, photos_in
+from storage.records import ImageSource, Stretch
 from storage.sources import RemoteSource, cached_path
 
 PUBLISHED_WIDTH = 2054
@@ -174,19 +175,41 @@ def _photos(config: RunConfig, found: Problems, told: list[str]) -> list[ImageSo
     if config.render_scenes is not None:
         return []
     photos: dict[str, ImageSource] = {}
-    for folder, namespace in photo_folders(config):
-        try:
-            here, left_out = list_images(folder, namespace)
-        except StorageError as error:
-            found.append(str(error))
-            continue
-        if not here:
-            found.append(f"{folder}: holds no photo (data.images)")
-        size = gigabytes(sum(os.stat(each.path).st_size for each in here))
-        aside = f", {len(left_out):,} files set aside" if left_out else ""
-        told.append(f"{folder}: {len(here):,} photos, {size}{aside}")
-        photos |= {each.image_id: each for each in here}
+    try:
+        for collection in photo_collections(config):
+            _look_into(collection, photos, found, told)
+    except StorageError as error:
+        found.append(str(error))
+    told += [
+        f"{each.path}: behind a URL, looked into when the run starts"
+        for each in config.data.images
+        if is_url(each.path)
+    ]
     return list(photos.values())
+
+
+def _look_into(
+    collection: Collection, photos: dict[str, ImageSource], found: Problems, told: list[str]
+) -> None:
+    """Add the photos of a collection to those that are known."""
+    num = num_aside = num_bytes = 0
+    for each in photos_in(collection):
+        if isinstance(each, ImageSource):
+            num += 1
+            num_bytes += _num_bytes(each)
+            photos[each.image_id] = each
+        else:
+            num_aside += 1
+    if not num:
+        found.append(f"{collection.place}: holds no photo (data.images)")
+    aside = f", {num_aside:,} files set aside" if num_aside else ""
+    told.append(f"{collection.place}: {num:,} photos, {gigabytes(num_bytes)}{aside}")
+
+
+def _num_bytes(source: ImageSource) -> int:
+    if isinstance(source.part, Stretch):
+        return source.part.num_bytes
+    return os.stat(source.path).st_size if source.part is None else 0
 
 
 def _texts(

@@ -3,12 +3,17 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from flows.config import RunConfig
 from flows.errors import ConfigError
 from flows.identity import outside_paths
+from flows.photo_places import is_url, placed_collections
 from flows.readers import check_entry
+from storage.errors import MissingFileError
+from storage.photo_sources.collection import Collection
 
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -26,12 +31,21 @@ def missing(config: RunConfig) -> Iterator[str]:
             yield f"{path}: no such file or folder ({key}); say where it is: --set {key}=PATH"
 
 
-def photo_folders(config: RunConfig) -> Iterator[tuple[Path, str]]:
-    """The photo folders that are there, with their namespaces."""
+def photo_collections(config: RunConfig) -> Iterator[Collection]:
+    """The collections of photos that are there; those behind a URL are not asked for.
+
+    Raises:
+        StorageError: One of them is nothing that photos could be read from.
+    """
     root = config.data.place()
-    for each in config.data.images:
-        found = sorted(root.glob(each.path)) if set(each.path) & set("*?[") else [root / each.path]
-        yield from ((folder, each.namespace) for folder in found if folder.is_dir())
+    here = tuple(each for each in config.data.images if not is_url(each.path))
+    for each in here:
+        one = replace(config.data, images=(each,))
+        with suppress(MissingFileError):
+            for placed in placed_collections(one, lambda path, key: root / path):
+                collection = placed.collection()
+                if Path(collection.place).exists():
+                    yield collection
 
 
 def free_bytes(out: Path) -> int:
@@ -68,11 +82,15 @@ def _missing_data(config: RunConfig) -> Iterator[str]:
         return
     for at, each in enumerate(config.data.images):
         key = f"data.images.{at}.path"
-        if set(each.path) & set("*?["):
+        if set(each.path) & set("*?[") and not is_url(each.path):
             if not any(root.glob(each.path)):
                 yield f"{root / each.path}: matches nothing ({key})"
-        elif not (root / each.path).is_dir():
+        elif not is_url(each.path) and not (root / each.path).exists():
             yield f"{root / each.path}: no such folder of photos ({key})"
+        for name in ("list", "sizes"):
+            path = getattr(each, name)
+            if path and not (root / path).is_file():
+                yield f"{root / path}: no such file (data.images.{at}.{name})"
     for number, source in enumerate(config.data.sources):
         yield from _missing_files(root, number, source)
 

@@ -5,7 +5,7 @@ Pictures stand in markdown as data URLs: an image artifact prints its whole URL 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -161,7 +161,7 @@ def _stored(execution: Execution) -> Stored:
     return read_stored(finished_steps(folders), _photo_folders(execution), None)
 
 
-def _sources(execution: Execution) -> list[ImageSource]:
+def _sources(execution: Execution) -> Sequence[ImageSource]:
     return read_photos(execution.prepared[LIST_STEP].outputs["images"], _photo_folders(execution))
 
 

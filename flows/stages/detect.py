@@ -1,7 +1,7 @@
 """Stage: photos -> regions in shards; photos that cannot be read are set aside."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -48,8 +48,8 @@ class Inputs:
     """earlier: folder of another extraction of this step; photos of the same bytes stay seen."""
 
     images: Path
-    photos: Mapping[str, Path]
     detector: Path
+    photos: Mapping[str, Path] = field(default_factory=dict)
     earlier: Path | None = None
 
 

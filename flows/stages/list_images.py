@@ -1,30 +1,71 @@
-"""Stage: folders of photos -> one list of photos with the ids that annotations join on."""
+"""Stage: collections of photos -> one list of photos with the ids that annotations join on."""
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from flows.photos import write_photos
 from flows.progress import SILENT, Progress
 from storage.errors import MissingFileError
-from storage.images import list_images
-from storage.quarantine import QUARANTINE_NAME, write_quarantine
+from storage.photo_sources.collection import Collection, Kind, photos_in
+from storage.quarantine import QUARANTINE_NAME, QuarantineWriter, quarantine_writer
 from storage.records import ImageSource, Quarantined
+from storage.seen import SeenKeys
 
-VERSION = 1
+VERSION = 2
+_TOLD_EVERY = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How one collection is read; as `flows.data.PhotoCollection`.
+
+    url:   where it lies, "" on this machine
+    state: digest of what the store there said of its files when the run was planned
+    """
+
+    namespace: str = ""
+    kind: Kind | Literal[""] = ""
+    photo_column: str = ""
+    id_column: str = ""
+    url: str = ""
+    state: str = ""
+
+    def collection(
+        self, place: Path | str, listing: Path | None = None, sizes: Path | None = None
+    ) -> Collection:
+        """The collection as it lies there."""
+        return Collection(
+            place=place,
+            namespace=self.namespace,
+            kind=self.kind,
+            listing=listing,
+            sizes=sizes,
+            photo_column=self.photo_column,
+            id_column=self.id_column,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """namespaces: one for each folder, by its number; "" for none."""
+    """collections: by their numbers."""
 
-    namespaces: Mapping[str, str]
+    collections: Mapping[str, Reading]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    photos: Mapping[str, Path]
+    """All by the number of a collection.
+
+    photos:   folders, or files that hold photos; none for what is read from a URL
+    listings: which photos of a folder count
+    sizes:    of TSVs
+    """
+
+    photos: Mapping[str, Path] = field(default_factory=dict)
+    listings: Mapping[str, Path] = field(default_factory=dict)
+    sizes: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,33 +81,62 @@ class Summary:
 
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
-    """List every photo; the same id twice keeps the first and quarantines the others."""
-    found: dict[str, list[ImageSource]] = {}
-    quarantined: list[Quarantined] = []
-    seen: Counter[str] = Counter()
-    for number, folder in progress.track(inputs.photos.items(), unit="folders"):
-        sources, dropped = list_images(folder, config.namespaces[number])
-        quarantined += dropped
-        found[number] = []
-        for source in sources:
-            seen[source.image_id] += 1
-            if seen[source.image_id] == 1:
-                found[number].append(source)
-            else:
-                detail = f"{source.path}: another photo has the same id {source.image_id!r}"
-                quarantined.append(
-                    Quarantined(image_id=source.image_id, reason="duplicate-id", detail=detail)
-                )
-    num_out = sum(map(len, found.values()))
-    if num_out == 0:
-        folders = ", ".join(str(folder) for folder in inputs.photos.values())
-        raise MissingFileError(
-            f"no photo found in {folders}; check data.images and data.root"
-            + (f" ({len(quarantined)} files could not be used)" if quarantined else "")
-        )
+    """List every photo; the same id twice keeps the first and quarantines the others.
+
+    Photos go to the list as they are found; what is kept of each is a digest of its id.
+    """
+    found = collections(config, inputs)
     outputs.images.mkdir(parents=True, exist_ok=True)
-    write_photos(outputs.images, found, inputs.photos)
-    write_quarantine(outputs.images.parent / QUARANTINE_NAME, quarantined)
+    with quarantine_writer(outputs.images.parent / QUARANTINE_NAME) as aside:
+        sieve = _Sieve(aside, progress)
+        num_out = write_photos(
+            outputs.images,
+            {number: sieve.photos(collection) for number, collection in found.items()},
+            inputs.photos,
+        )
+        num_quarantined = aside.num_entries
+    if num_out == 0:
+        places = ", ".join(str(collection.place) for collection in found.values())
+        raise MissingFileError(
+            f"no photo found in {places}; check data.images and data.root"
+            + (f" ({num_quarantined} files could not be used)" if num_quarantined else "")
+        )
     return Summary(
-        num_in=num_out + len(quarantined), num_out=num_out, num_quarantined=len(quarantined)
+        num_in=num_out + num_quarantined, num_out=num_out, num_quarantined=num_quarantined
     )
+
+
+def collections(config: Config, inputs: Inputs) -> dict[str, Collection]:
+    """Every collection with its files, by its number."""
+    return {
+        number: reading.collection(
+            reading.url or inputs.photos[number],
+            listing=inputs.listings.get(number),
+            sizes=inputs.sizes.get(number),
+        )
+        for number, reading in config.collections.items()
+    }
+
+
+class _Sieve:
+    """Lets every photo through once."""
+
+    def __init__(self, aside: QuarantineWriter, progress: Progress) -> None:
+        self._aside = aside
+        self._progress = progress
+        self._seen = SeenKeys()
+
+    def photos(self, collection: Collection) -> Iterator[ImageSource]:
+        """The photos of a collection whose id did not come before."""
+        for found in photos_in(collection):
+            if isinstance(found, Quarantined):
+                self._aside.add(found)
+            elif self._seen.add(found.image_id):
+                if len(self._seen) % _TOLD_EVERY == 0:
+                    self._progress.at(len(self._seen), unit="photos")
+                yield found
+            else:
+                detail = f"{found.place}: another photo has the same id {found.image_id!r}"
+                self._aside.add(
+                    Quarantined(image_id=found.image_id, reason="duplicate-id", detail=detail)
+                )

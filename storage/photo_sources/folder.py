@@ -58,6 +58,20 @@ def is_remote_folder(url: str) -> bool:
     return bool(answered(url, lambda: store.isdir(path)))
 
 
+def matching(url: str) -> list[str]:
+    """URLs that a pattern stands for, sorted.
+
+    Raises:
+        MissingFileError: There are none.
+        SourceError: The store does not answer.
+    """
+    store, path = store_of(url)
+    found = sorted(store.unstrip_protocol(name) for name in answered(url, lambda: store.glob(path)))
+    if not found:
+        raise MissingFileError(f"{url}: matches nothing")
+    return found
+
+
 def _files(url: str) -> Iterator[tuple[str, dict[str, object]]]:
     """Names below a URL and what the store says of each, folder by folder; a file has name ""."""
     store, path = store_of(url)

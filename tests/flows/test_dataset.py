@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.config import RunConfig
-from flows.data import Data, PhotoFolder
+from flows.data import Data, PhotoCollection
 from flows.dataset import (
     DatasetDifference,
     difference,
@@ -39,7 +39,7 @@ def config(tmp_path: Path) -> RunConfig:
     return RunConfig(
         data=Data(
             root=tmp_path / "data",
-            images=(PhotoFolder(path="photos"),),
+            images=(PhotoCollection(path="photos"),),
             sources=({"reader": "coco_captions", "path": "captions.json"},),
         ),
         detector_weights=tmp_path / "detector",

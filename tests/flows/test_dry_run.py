@@ -13,7 +13,7 @@ from torch import nn
 
 from flows.commands.dry_run import dry_run, findings_table, lasting
 from flows.config import Learning, PublishedCorpus, RunConfig, TaskRun, read_config
-from flows.data import Data, PhotoFolder
+from flows.data import Data, PhotoCollection
 from flows.dry_run.places import free_bytes, is_writable, memory_bytes, missing, nearest_there
 from flows.dry_run.probe import kept_bytes
 from flows.dry_run.records import NOT_MEASURED, Estimate, Texts
@@ -67,7 +67,7 @@ def counted(
     """The first training of a run with these tasks, and the run."""
     config = RunConfig(
         detector_weights=Path("weights"),
-        data=replace(no_data(), images=(PhotoFolder(path="photos"),)),
+        data=replace(no_data(), images=(PhotoCollection(path="photos"),)),
         tasks=tasks,
         **more,
     )
@@ -101,7 +101,11 @@ def test_everything_that_is_missing_is_named_at_once(small: SmallRun, tmp_path: 
     source = {**config.data.sources[0], "path": "nosuch.json"}
     empty = {**config.data.sources[0], "path": "empty.json"}
     (small.folder / "data" / "empty.json").touch()
-    images = (PhotoFolder(path="nosuch"), PhotoFolder(path="nosuch*"), PhotoFolder(path="photos"))
+    images = (
+        PhotoCollection(path="nosuch"),
+        PhotoCollection(path="nosuch*"),
+        PhotoCollection(path="photos"),
+    )
     data = replace(config.data, images=images, sources=(source, empty))
     config = replace(config, data=data, detector_weights=tmp_path / "w", vocabulary=tmp_path / "v")
     told = list(missing(config))
