@@ -245,6 +245,11 @@ def _encoded(text: object, encoding: object = "latin1") -> bytes:
     return _text(text).encode("latin-1")
 
 
+def _no_bytes() -> bytes:
+    """The content of an empty array in protocols that have no instruction for bytes."""
+    return b""
+
+
 def _as_dict(values: list[object]) -> dict[object, object]:
     """Keys and values in turn; only text and numbers are keys, others could nest endlessly."""
     if not all(isinstance(key, str | int) for key in values[::2]):
@@ -265,6 +270,7 @@ _OF_ARRAYS: dict[str, Callable[..., object]] = {
 }
 _MAKERS: dict[str, Callable[..., object]] = {
     "_codecs.encode": _encoded,
+    "__builtin__.bytes": _no_bytes,
     "collections.OrderedDict": _ordered,
     "numpy.dtype": _kind,
     **{f"numpy.core.{name}": maker for name, maker in _OF_ARRAYS.items()},
