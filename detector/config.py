@@ -194,6 +194,7 @@ class DetectorConfig:
 
 PRESETS: dict[str, DetectorConfig] = {
     "x152c4": DetectorConfig(),
+    "r101c4": DetectorConfig(blocks=(3, 4, 23), groups=1, width_per_group=64),
     "r50c4": DetectorConfig(blocks=(3, 4, 6), groups=1, width_per_group=64),
     "demo": DetectorConfig(
         norm="batch",
@@ -231,8 +232,8 @@ PRESETS: dict[str, DetectorConfig] = {
         pixel_std=IMAGENET_STD_RGB,
     ),
 }
-"""`x152c4` as published; `r50c4` a plain ResNet-50; `demo` for 256 x 192 scenes, trained from
-nothing (`specs/demo_learning.md` 3); `lite0` over an ImageNet trunk (the same, 7)."""
+"""`x152c4` as published; `r101c4` and `r50c4` plain ResNets; `demo` for 256 x 192 scenes, trained
+from nothing (`specs/demo_learning.md` 3); `lite0` over an ImageNet trunk (the same, 7)."""
 
 
 def preset(name: str) -> DetectorConfig:
