@@ -151,8 +151,8 @@ FLOAT = np.dtype("f4")
         b"\x80\x02cnumpy\nndarray\n)R.",
         b"\x80\x02ccollections\nOrderedDict\nK\x01R.",
         b"\x80\x02ccollections\nOrderedDict\n(K\x01tR.",
-        b"\x80\x02" + b"K\x01" + b"\x85" * 100_000 + b"}" + b"\x86.",
-        b"\x80\x02}" + b"K\x01" + b"\x85" * 200_000 + b"K\x01s.",
+        b"\x80\x02" + b"K\x01" + b"\x85" * 20_000 + b"}" + b"\x86.",
+        b"\x80\x02}" + b"K\x01" + b"\x85" * 50_000 + b"K\x01s.",
     ],
 )
 def test_damaged_and_foreign_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
