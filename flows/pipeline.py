@@ -115,7 +115,11 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
             name="score_detector",
             stage="score_detector",
             config=config.score_detector,
-            inputs={"regions": LIBRARY["regions"], **annotations},
+            inputs={
+                "regions": LIBRARY["regions"],
+                **annotations,
+                **({**images, "detector": detector} if config.score_detector.visual_genome else {}),
+            },
         )
     yield Step(
         name="translate_tags",

@@ -80,6 +80,9 @@ class Run:
             score_detector.Inputs(
                 regions=self.folder / "seeing" / "regions",
                 annotations=self.folder / "annotations",
+                images=self.folder,
+                photos=self.roots,
+                detector=self.folder / "training" / "detector",
             ),
             score_detector.Outputs(scores=self.folder / "scores.json"),
         )
@@ -105,6 +108,11 @@ def test_from_boxes_to_scores(tmp_path: Path) -> None:
         "ap50", "map", "recall_100", "attribute_accuracy", "colour_accuracy", "matched",
     }  # fmt: skip
     assert scores["versions"].keys() == {"pycocotools"}
+    run.score(visual_genome=True)
+    more = json.loads((tmp_path / "scores.json").read_text())["values"]
+    assert more.keys() - scores["values"].keys() == {
+        "vg_map50", "vg_weighted_map50", "vg_attribute_map50", "vg_attribute_weighted_map50",
+    }  # fmt: skip
 
 
 def test_a_training_whose_list_could_not_be_written_is_not_lost(tmp_path: Path) -> None:
@@ -180,6 +188,31 @@ def test_the_stage_trains_in_parts(tmp_path: Path) -> None:
     live = train_detector.CutConfig(preset="demo", overrides=TINY, training=TRAINING, parts=2)
     with pytest.raises(DetectorError, match="live statistics"):  # so the parts do arrive
         run.train("live", config=live)
+
+
+def test_a_training_starts_from_another_detector(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.train().drawn_anew == ""
+    again = run.train("again", start=tmp_path / "training" / "detector")
+    assert (again.drawn_anew, again.left_out) == ("", "")
+    first, second = (
+        [json.loads(line) for line in (tmp_path / name / "losses.jsonl").read_text().splitlines()]
+        for name in ("training", "again")
+    )
+    assert first[0]["total"] != second[0]["total"]
+    with pytest.raises(DetectorConfigError, match="start says where the weights come from"):
+        train_detector.Config(preset="lite0", pretrained=True, start=tmp_path)
+
+
+def test_of_several_processes_one_trains_with_live_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    run = Run(tmp_path)
+    assert run.train().num_steps == 2
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run.train("other").num_steps == 0
+    assert not (tmp_path / "other").exists()
 
 
 def test_training_that_was_done_but_not_marked_gives_the_same_detector(tmp_path: Path) -> None:
