@@ -4,16 +4,18 @@ A slice of the list of photos becomes one shard. On a CPU each photo is computed
 thread, and as many at once as there are threads: its regions depend on nothing but the photo. On
 other devices photos of one network size share a batch, and a batch never leaves its slice. So
 whoever makes a shard, now or after an interruption, writes the same bytes.
+
+Nobody waits for a slice to end: while its last photos are computed the next one's are read, and
+its shard is written while the next one's are computed.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import chain, islice
-from typing import Literal, Protocol
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,11 +24,12 @@ from numpy.typing import NDArray
 from detector.compat import Compat
 from detector.config import RegionRules, describe_rules
 from detector.detect import regions_of
-from detector.folding import fold_norms
+from detector.engine import Engine, Precision
+from detector.engines import prepare
 from detector.loaded import LoadedDetector
-from detector.model import AttributeRCNN
 from detector.preprocess import resize, to_batch
 from detector.see import see
+from detector.slices import Slice
 from storage.errors import UnreadableImageError
 from storage.images import decode, read_photo
 from storage.places import Place
@@ -35,14 +38,15 @@ from storage.records import ImageRegions, ImageSource, Quarantined
 from storage.region_slices import (
     RegionSettings,
     ShardReport,
-    SliceKey,
     as_stored,
     read_slice,
-    slice_key,
     write_slice,
 )
 
 _BATCHES_PER_WINDOW = 4  # enough to find company for odd sizes, few enough to hold in memory
+_BATCHES_WAITING = 2  # for each thread that computes, so that none is ever without work
+_DEVICE_SEERS = 2  # one prepares and takes apart batches while the device works for the other
+_SHARDS_WAITING = 1  # to be written
 
 
 class KnownRegions(Protocol):
@@ -59,51 +63,34 @@ class KnownRegions(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
-    """A stretch of the list of photos; it becomes one shard.
-
-    photos:   those to be seen, in the order of the list
-    repeated: those whose id came before, here or in an earlier slice
-    """
-
-    key: SliceKey
-    photos: tuple[ImageSource, ...]
-    repeated: tuple[Quarantined, ...]
-
-    def __len__(self) -> int:
-        return len(self.photos) + len(self.repeated)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Extractor:
     """Everything that a slice needs to become a shard, but the slice.
 
-    model:      in evaluation mode, normalisation folded
+    engine:     what computes
     settings:   of the shards
     rules:      which regions are kept
     workers:    threads that read and resize photos; results do not depend on them
     batch_size: most photos of one size that are computed together; another one changes results
                 by rounding only
-    seers:      batches that are computed at once, each by one thread; 0: one after the other, with
-                all threads
-    compat:     quirks of the original; None for none
+    seers:      batches that are computed at once, each by one thread
+    compat:     quirks of the original; None for those of the rules
     earlier:    photos of these bytes are not seen again
     """
 
-    model: AttributeRCNN
+    engine: Engine
     label_map: LabelMap
     settings: RegionSettings
     rules: RegionRules
     workers: int = 1
     batch_size: int = 1
-    seers: int = 0
+    seers: int = 1
     compat: Compat | None = None
     earlier: KnownRegions | None = None
 
     @property
     def window(self) -> int:
-        """Photos that are held in memory together."""
-        return _BATCHES_PER_WINDOW * self.batch_size * max(1, self.seers)
+        """Photos among which company of the same size is looked for."""
+        return 1 if self.batch_size == 1 else _BATCHES_PER_WINDOW * self.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,32 +106,9 @@ class _Prepared:
 _Outcome = _Prepared | ImageRegions | Quarantined
 
 
-def slices_of(sources: Sequence[ImageSource], rows_per_shard: int) -> list[Slice]:
-    """Cut a list of photos; all processes that cut the same list cut it alike.
-
-    Args:
-        sources: The photos; of several with one id the first counts.
-        rows_per_shard: Photos in a slice; the last may have fewer.
-    """
-    known: set[str] = set()
-    slices = []
-    for number, start in enumerate(range(0, len(sources), rows_per_shard)):
-        photos: list[ImageSource] = []
-        repeated: list[Quarantined] = []
-        stretch = sources[start : start + rows_per_shard]
-        for source in stretch:
-            if source.image_id in known:
-                repeated.append(_repeated(source))
-            else:
-                photos.append(source)
-            known.add(source.image_id)
-        key = slice_key(number, (source.image_id for source in stretch))
-        slices.append(Slice(key=key, photos=tuple(photos), repeated=tuple(repeated)))
-    return slices
-
-
 def settings_of(
     detector: LoadedDetector,
+    engine: Engine,
     rules: RegionRules | None = None,
     dtype: Literal["float16", "float32"] = "float16",
 ) -> RegionSettings:
@@ -152,53 +116,53 @@ def settings_of(
 
     Args:
         detector: As loaded.
+        engine: What computes.
         rules: Which regions are kept; None takes the model's own.
         dtype: In which features are kept.
     """
-    kept = rules or detector.model.config.regions
     return RegionSettings(
         detector=detector.fingerprint,
         feature_width=detector.model.feature_width,
         dtype=dtype,
-        rules=describe_rules(kept),
+        rules=describe_rules(rules or detector.model.config.regions),
+        engine=engine.describe(),
     )
 
 
 def extractor_of(
     detector: LoadedDetector,
-    settings: RegionSettings,
     *,
     rules: RegionRules | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    precision: Precision = "exact",
     workers: int = 1,
     batch_size: int = 1,
     compat: Compat | None = None,
-    earlier: KnownRegions | None = None,
     device: str = "cpu",
 ) -> Extractor:
     """A detector made ready for many photos.
 
     Args:
         detector: As loaded; it stays as it is.
-        settings: From `settings_of`, with the same rules.
         rules: Which regions are kept; None takes the model's own.
-        workers: Threads that read and resize photos; on a CPU they compute, too.
+        dtype: In which features are kept.
+        precision: What computes them (`detector.engines`).
+        workers: Threads that read and resize photos; on a CPU as many compute.
         batch_size: Most photos of one size that are computed together; on a CPU, at once.
-        compat: Quirks of the original; None for none.
-        earlier: Photos of these bytes are not seen again.
+        compat: Quirks of the original; None for those of the rules.
         device: Where the network computes.
     """
     is_cpu = device == "cpu"
-    model = fold_norms(detector.model).to(memory_format=torch.channels_last).to(device)
+    engine = prepare(detector.model, precision, device=device)
     return Extractor(
-        model=model,
+        engine=engine,
         label_map=detector.label_map,
-        settings=settings,
+        settings=settings_of(detector, engine, rules, dtype),
         rules=rules or detector.model.config.regions,
         workers=workers,
         batch_size=1 if is_cpu else batch_size,
-        seers=min(workers, batch_size) if is_cpu else 0,
+        seers=min(workers, batch_size) if is_cpu else _DEVICE_SEERS,
         compat=compat,
-        earlier=earlier,
     )
 
 
@@ -208,53 +172,168 @@ def extract_shard(
     extractor: Extractor,
     on_photos: Callable[[int], None] = lambda number: None,
 ) -> ShardReport:
-    """See the photos of a slice and write its shard, unless it is there, whole and the same.
+    """One shard. Arguments and errors as `extract_shards`."""
+    (report,) = extract_shards([stretch], place, extractor, on_photos)
+    return report
 
-    Photos that cannot be read and repeated ids are set aside; they stand in the report.
+
+def extract_shards(
+    stretches: Iterable[Slice],
+    place: Place,
+    extractor: Extractor,
+    on_photos: Callable[[int], None] = lambda number: None,
+) -> Iterator[ShardReport]:
+    """See the photos of slices and write their shards, unless these are there, whole and the same.
+
+    Photos that cannot be read and repeated ids are set aside; they stand in the reports.
 
     Args:
-        stretch: The photos.
+        stretches: The photos; the next slice is asked for while the one before is computed.
         place: Where shards go.
         extractor: The detector and what belongs to it.
         on_photos: Called with the number of further photos that are through.
 
+    Yields:
+        A report for each shard, once it is written.
+
     Raises:
-        StorageError: A record cannot be stored.
+        StorageError: A record cannot be stored, or a store does not answer.
         OSError: The disk is full, and the like; whole shards stay.
     """
-    known = extractor.earlier.hashes if extractor.earlier is not None else ()
-    there = read_slice(place, stretch.key, extractor.settings, known)
-    if there is not None:
-        on_photos(len(stretch))
-        return there
-    found: dict[str, ImageRegions] = {}
-    reused: set[str] = set()
-    quarantined = list(stretch.repeated)
-    on_photos(len(stretch.repeated))
+    with _Workshop(place, extractor, on_photos) as workshop:
+        for stretch in stretches:
+            yield from workshop.taken(stretch)
+        yield from workshop.rest()
 
-    def to_be_seen(results: Iterator[_Outcome]) -> Iterator[_Prepared]:
-        for result in results:
-            if isinstance(result, _Prepared):
-                yield result
-                continue
-            if isinstance(result, Quarantined):
-                quarantined.append(result)
+
+@dataclass(slots=True)
+class _Growing:
+    """A shard of which some photos are through."""
+
+    stretch: Slice
+    found: dict[str, ImageRegions] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    num_reused: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every photo is accounted for."""
+        return len(self.found) + len(self.quarantined) == len(self.stretch)
+
+
+class _Workshop:
+    """Threads that read, that compute, and one that writes; this one hands on their work."""
+
+    def __init__(
+        self, place: Place, extractor: Extractor, on_photos: Callable[[int], None]
+    ) -> None:
+        self._place = place
+        self._extractor = extractor
+        self._on_photos = on_photos
+        self._readers = ThreadPoolExecutor(extractor.workers, "decode")
+        # another number of threads inside a convolution would round otherwise
+        self._seers = ThreadPoolExecutor(
+            extractor.seers, "see", initializer=torch.set_num_threads, initargs=(1,)
+        )
+        self._writer = ThreadPoolExecutor(1, "write")
+        self._seeing: deque[tuple[_Growing, Future[list[ImageRegions]]]] = deque()
+        self._writing: deque[Future[ShardReport]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of what has not begun; what has is waited for."""
+        for pool in (self._readers, self._seers, self._writer):
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def taken(self, stretch: Slice) -> Iterator[ShardReport]:
+        """Put a slice to work; reports of shards that are done by now."""
+        known = self._extractor.earlier.hashes if self._extractor.earlier is not None else ()
+        there = read_slice(self._place, stretch.key, self._extractor.settings, known)
+        if there is not None:
+            self._on_photos(len(stretch))
+            yield there
+            return
+        shard = _Growing(stretch=stretch, quarantined=list(stretch.repeated))
+        self._through(shard, len(stretch.repeated))
+        window: list[_Prepared] = []
+        for outcome in self._read_ahead(stretch.photos):
+            if isinstance(outcome, _Prepared):
+                window.append(outcome)
             else:
-                found[result.image_id] = result
-                reused.add(result.image_id)
-            on_photos(1)
+                self._settle_unseen(shard, outcome)
+            if len(window) == self._extractor.window:
+                self._see(shard, window)
+                window = []
+            yield from self._written(_SHARDS_WAITING)
+        self._see(shard, window)
 
-    with _reading(stretch.photos, extractor) as results, _seeing(extractor) as see_batches:
-        photos = to_be_seen(results)
-        while window := list(islice(photos, extractor.window)):
-            for regions in see_batches(_batches(window, extractor.batch_size)):
-                found[regions.image_id] = as_stored(regions, extractor.settings)
-                on_photos(1)
-    order = [photo.image_id for photo in stretch.photos]
-    records = [found[image_id] for image_id in order if image_id in found]
-    return write_slice(
-        place, stretch.key, extractor.settings, records, quarantined, num_reused=len(reused)
-    )
+    def rest(self) -> Iterator[ShardReport]:
+        """Reports of all shards that are not done yet."""
+        while self._seeing:
+            self._settle_oldest()
+        yield from self._written(0)
+
+    def _read_ahead(self, sources: Sequence[ImageSource]) -> Iterator[_Outcome]:
+        """Photos in order, read by threads that run at most a window (and one each) in front."""
+        pending: deque[Future[_Outcome]] = deque()
+        for source in sources:
+            pending.append(self._readers.submit(_read, source, self._extractor))
+            if len(pending) > self._extractor.window + self._extractor.workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def _see(self, shard: _Growing, window: Sequence[_Prepared]) -> None:
+        for batch in _batches(window, self._extractor.batch_size):
+            self._seeing.append((shard, self._seers.submit(_see_batch, batch, self._extractor)))
+            while len(self._seeing) > (1 + _BATCHES_WAITING) * self._extractor.seers:
+                self._settle_oldest()
+
+    def _settle_oldest(self) -> None:
+        """Wait for the batch that was begun first."""
+        shard, seeing = self._seeing.popleft()
+        for regions in seeing.result():
+            shard.found[regions.image_id] = as_stored(regions, self._extractor.settings)
+            self._through(shard, 1)
+
+    def _settle_unseen(self, shard: _Growing, outcome: ImageRegions | Quarantined) -> None:
+        if isinstance(outcome, Quarantined):
+            shard.quarantined.append(outcome)
+        else:
+            shard.found[outcome.image_id] = outcome
+            shard.num_reused += 1
+        self._through(shard, 1)
+
+    def _through(self, shard: _Growing, num: int) -> None:
+        """Tell of photos that are through; a shard that is whole goes to be written."""
+        if num:
+            self._on_photos(num)
+        if shard.is_whole:
+            self._writing.append(self._writer.submit(self._write, shard))
+
+    def _write(self, shard: _Growing) -> ShardReport:
+        ids = [photo.image_id for photo in shard.stretch.photos]
+        records = [shard.found[image_id] for image_id in ids if image_id in shard.found]
+        return write_slice(
+            self._place,
+            shard.stretch.key,
+            self._extractor.settings,
+            records,
+            shard.quarantined,
+            num_reused=shard.num_reused,
+        )
+
+    def _written(self, num_waiting: int) -> Iterator[ShardReport]:
+        """Reports as they come, until no more shards wait than so many."""
+        while self._writing and (len(self._writing) > num_waiting or self._writing[0].done()):
+            yield self._writing.popleft().result()
 
 
 def _batches(window: Sequence[_Prepared], batch_size: int) -> list[list[_Prepared]]:
@@ -269,33 +348,14 @@ def _batches(window: Sequence[_Prepared], batch_size: int) -> list[list[_Prepare
     ]
 
 
-@contextmanager
-def _seeing(
-    extractor: Extractor,
-) -> Iterator[Callable[[list[list[_Prepared]]], Iterator[ImageRegions]]]:
-    """What gives the regions of some batches, whose photos come in any order."""
-
-    def see_batch(batch: list[_Prepared]) -> list[ImageRegions]:
-        return _see_batch(batch, extractor)
-
-    if extractor.seers == 0:
-        yield lambda batches: chain.from_iterable(map(see_batch, batches))
-        return
-    # another number of threads inside a convolution would round otherwise
-    with ThreadPoolExecutor(
-        extractor.seers, "see", initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        yield lambda batches: chain.from_iterable(pool.map(see_batch, batches))
-
-
 def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageRegions]:
     """Regions of some photos of one network size."""
     batch = to_batch(
         [photo.pixels for photo in photos],
         [photo.original_size for photo in photos],
-        extractor.model.config,
+        extractor.engine.config,
     )
-    detections = see(extractor.model, batch, rules=extractor.rules, compat=extractor.compat)
+    detections = see(extractor.engine, batch, rules=extractor.rules, compat=extractor.compat)
     return [
         regions_of(
             seen,
@@ -307,27 +367,6 @@ def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageR
         )
         for photo, seen, size in zip(photos, detections, batch.sizes, strict=True)
     ]
-
-
-@contextmanager
-def _reading(sources: Sequence[ImageSource], extractor: Extractor) -> Iterator[Iterator[_Outcome]]:
-    """Photos in order, read by threads that run at most a window (and one each) in front."""
-    with ThreadPoolExecutor(extractor.workers, thread_name_prefix="decode") as pool:
-        pending: deque[Future[_Outcome]] = deque()
-
-        def results() -> Iterator[_Outcome]:
-            for source in sources:
-                pending.append(pool.submit(_read, source, extractor))
-                if len(pending) > extractor.window + extractor.workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-
-        try:
-            yield results()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _read(source: ImageSource, extractor: Extractor) -> _Outcome:
@@ -344,15 +383,6 @@ def _read(source: ImageSource, extractor: Extractor) -> _Outcome:
     return _Prepared(
         image_id=image.image_id,
         content_hash=image.content_hash,
-        pixels=resize(image.pixels, extractor.model.config),
+        pixels=resize(image.pixels, extractor.engine.config),
         original_size=(int(image.pixels.shape[0]), int(image.pixels.shape[1])),
-    )
-
-
-def _repeated(source: ImageSource) -> Quarantined:
-    """A second photo under an id that was there already."""
-    return Quarantined(
-        image_id=source.image_id,
-        reason="duplicate-id",
-        detail=f"{source.place}: image id {source.image_id!r} came before; rename one of the files",
     )

@@ -35,6 +35,7 @@ class RegionSettings:
     geometry:      how the six box numbers of a region come to be (`storage.records`)
     dtype:         in which features are kept
     rules:         name and values of the rules by which regions were kept; "" where nobody asks
+    engine:        what computed them, in a word ("exact", "fast:..."); "" where nobody asks
     """
 
     detector: str
@@ -42,6 +43,7 @@ class RegionSettings:
     geometry: str = WIDTH_FIRST
     dtype: Literal["float16", "float32"] = "float16"
     rules: str = ""
+    engine: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what no reader knows."""

@@ -81,6 +81,7 @@ def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:
         MissingModelError: No detector was named, or there is none.
     """
     from detector.checkpoints import read_detector
+    from detector.config import rules_of
     from detector.detect import detect
     from storage.images import decode
 
@@ -91,7 +92,8 @@ def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:
     folder = weights if weights is not None or run is None else detector_of(run)
     assert folder is not None
     loaded = read_detector(folder)
-    rules = config.detect.rules if config is not None else None
+    chosen = config.detect.rules if config is not None else None
+    rules = None if chosen is None else rules_of(chosen)
     regions = detect(loaded.model, [image], loaded.label_map, rules=rules)[0]
     translating = config.translate_tags if config is not None else Translating()
     return Seen(image=image, regions=regions, tags=Translator(translating).image(regions))

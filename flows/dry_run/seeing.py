@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.checkpoints import read_network
-from detector.config import DetectorConfig
+from detector.config import DetectorConfig, rules_of
 from detector.errors import DetectorError
 from detector.model import AttributeRCNN
 from detector.preprocess import to_model_images
@@ -110,7 +110,8 @@ def estimates(
             disk_bytes=4 * weights,
             how=f"{LEARNING_FACTOR} looks at each photo of a step, at most; {how}",
         )
-    rules = config.detect.rules or network.regions
+    chosen = config.detect.rules
+    rules = network.regions if chosen is None else rules_of(chosen)
     item = _ITEM_BYTES[config.detect.dtype]
     yield Estimate(
         step="detect",

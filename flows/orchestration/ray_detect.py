@@ -72,7 +72,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     work = made_ready(config, inputs, outputs, scale.shared)
     work.home.remove(MANIFEST_NAME)
     reports = _those_there(work)
-    missing = sorted({stretch.key.number for stretch in work.slices} - reports.keys())
+    missing = sorted(set(range(len(work.slices))) - reports.keys())
     order = Order(
         config=config,
         inputs=inputs,

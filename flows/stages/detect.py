@@ -1,11 +1,11 @@
 """Stage: photos -> regions in shards; photos that cannot be read are set aside."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from detector.config import RegionRules
+from detector.config import RegionRules, RulesName, rules_of
 from flows.child_scale import current_scale
 from flows.photos import read_photos
 from flows.progress import SILENT, Progress
@@ -19,9 +19,10 @@ from storage.quarantine import QUARANTINE_NAME, write_quarantine
 from storage.region_slices import ShardReport, bring_home, finish_slices
 
 if TYPE_CHECKING:
-    from detector.extract import Extractor, Slice
+    from detector.extract import Extractor
+    from detector.slices import Slices
 
-VERSION = 2
+VERSION = 3
 USES_DEVICE = True
 SHRINKABLE = ("batch_size",)
 SPREADS = {"torchrun": "", "ray": "flows.orchestration.ray_detect"}
@@ -34,11 +35,15 @@ class Config:
 
     batch_size: most photos of one size that a GPU computes together; on a CPU, where each is
                 computed by itself, most at once
-    rules:      which regions are kept; None takes the model's
+    rules:      which regions are kept: the name of published rules (`vinvl_released`,
+                `vinvl_readme`), or rules; None takes the model's
+    precision:  "exact": float32, the regions of the original program; "fast": what the machine
+                computes fastest
     """
 
     batch_size: int = 8
-    rules: RegionRules | None = None
+    rules: RulesName | RegionRules | None = None
+    precision: Literal["exact", "fast"] = "exact"
     dtype: Literal["float16", "float32"] = "float16"
     rows_per_shard: int = 256
 
@@ -76,7 +81,7 @@ class Work:
     desk: where workers put them: home, or a place that all machines reach
     """
 
-    slices: "Sequence[Slice]"
+    slices: "Slices"
     extractor: "Extractor"
     home: Place
     desk: Place
@@ -84,7 +89,7 @@ class Work:
     @property
     def num_photos(self) -> int:
         """In all slices."""
-        return sum(map(len, self.slices))
+        return self.slices.num_photos
 
 
 def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = SILENT) -> Summary:
@@ -93,7 +98,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     Raises:
         StorageError: A shard was made elsewhere and does not arrive here.
     """
-    from detector.extract import extract_shard
+    from detector.extract import extract_shards
 
     scale = current_scale()
     work = made_ready(config, inputs, outputs, scale.shared if world() > 1 else "")
@@ -105,9 +110,10 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     if is_writer():
         work.home.remove(MANIFEST_NAME)
     reports = []
-    for number in fellows.claims(len(work.slices)):
-        reports.append(extract_shard(work.slices[number], work.desk, work.extractor, tell))
-        fellows.hand_in(reports[-1].as_json())
+    claimed = (work.slices[number] for number in fellows.claims(len(work.slices)))
+    for report in extract_shards(claimed, work.desk, work.extractor, tell):
+        reports.append(report)
+        fellows.hand_in(report.as_json())
     if is_writer():
         lines = fellows.collect(len(work.slices), tell)
         reports = [arrived(work, ShardReport.from_json(line)) for line in lines]
@@ -131,26 +137,28 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
     import torch
 
     from detector.checkpoints import read_detector
-    from detector.extract import extractor_of, settings_of, slices_of
+    from detector.extract import extractor_of
+    from detector.slices import Slices
 
     sources = read_photos(inputs.images, inputs.photos)
     detector = read_detector(inputs.detector)
-    settings = settings_of(detector, config.rules, config.dtype)
-    known = inputs.earlier
-    earlier = None if known is None else open_earlier(known / outputs.regions.name, settings)
     has_gpu = torch.cuda.is_available()
+    extractor = extractor_of(
+        detector,
+        rules=None if config.rules is None else rules_of(config.rules),
+        dtype=config.dtype,
+        precision=config.precision,
+        workers=torch.get_num_threads(),
+        batch_size=config.batch_size,
+        device=f"cuda:{local_rank() % torch.cuda.device_count()}" if has_gpu else "cpu",
+    )
+    if inputs.earlier is not None:
+        known = open_earlier(inputs.earlier / outputs.regions.name, extractor.settings)
+        extractor = replace(extractor, earlier=known)
     home = Place(outputs.regions)
     return Work(
-        slices=slices_of(sources, config.rows_per_shard),
-        extractor=extractor_of(
-            detector,
-            settings,
-            rules=config.rules,
-            workers=torch.get_num_threads(),
-            batch_size=config.batch_size,
-            earlier=earlier,
-            device=f"cuda:{local_rank() % torch.cuda.device_count()}" if has_gpu else "cpu",
-        ),
+        slices=Slices(sources, config.rows_per_shard),
+        extractor=extractor,
         home=home,
         desk=Place(f"{shared.rstrip('/')}/{outputs.regions.parent.name}") if shared else home,
     )

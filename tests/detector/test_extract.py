@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from detector.checkpoints import read_detector
-from detector.extract import extract_shard, extractor_of, settings_of, slices_of
+from detector.extract import extract_shard, extractor_of
+from detector.slices import Slices
 from storage.places import Place
 from storage.quarantine import read_quarantine
 from storage.records import ImageSource
@@ -27,14 +28,15 @@ def photos(*names: str) -> list[ImageSource]:
 
 
 def test_a_list_is_cut_alike_wherever_it_is_cut() -> None:
-    cut = slices_of(photos("a", "b", "a", "c", "b"), 2)
+    cut = Slices(photos("a", "b", "a", "c", "b"), 2)
     assert [[photo.image_id for photo in each.photos] for each in cut] == [["a", "b"], ["c"], []]
     assert [[one.image_id for one in each.repeated] for each in cut] == [[], ["a"], ["b"]]
     assert sum(map(len, cut)) == 5
     assert [each.key.number for each in cut] == [0, 1, 2]
-    moved = slices_of([*photos("a", "b", "a", "c"), ImageSource(image_id="b", path=Path("x"))], 2)
+    moved = Slices([*photos("a", "b", "a", "c"), ImageSource(image_id="b", path=Path("x"))], 2)
     assert [each.key for each in moved] == [each.key for each in cut]
-    assert slices_of([], 2) == []
+    assert list(Slices([], 2)) == []
+    assert cut[1:] == list(cut)[1:]
 
 
 def test_threads_and_batches_do_not_show_on_a_cpu(ground: Ground) -> None:
@@ -50,9 +52,9 @@ def test_threads_and_batches_do_not_show_on_a_cpu(ground: Ground) -> None:
 def test_batches_of_one_size_and_one_slice_see_what_single_photos_see(ground: Ground) -> None:
     """As on a GPU, where rounding may differ: the same regions, in the same order."""
     detector = read_detector(ground.folder / "detector")
-    single = extractor_of(detector, settings_of(detector), batch_size=1)
-    batched = replace(single, batch_size=3, seers=0)
-    stretch = slices_of(ground.sources, 10)[0]
+    single = extractor_of(detector, batch_size=1)
+    batched = replace(single, batch_size=3, seers=2)
+    stretch = Slices(ground.sources, 10)[0]
     alone = extract_shard(stretch, Place(ground.folder / "alone"), single)
     through: list[int] = []
     together = extract_shard(stretch, Place(ground.folder / "together"), batched, through.append)
@@ -63,9 +65,9 @@ def test_batches_of_one_size_and_one_slice_see_what_single_photos_see(ground: Gr
 
 def test_other_rules_make_other_settings(ground: Ground) -> None:
     detector = read_detector(ground.folder / "detector")
-    own = settings_of(detector)
-    assert settings_of(detector, TINY.regions) == own
-    assert settings_of(detector, replace(TINY.regions, max_regions=4)) != own
+    own = extractor_of(detector).settings
+    assert extractor_of(detector, rules=TINY.regions).settings == own
+    assert extractor_of(detector, rules=replace(TINY.regions, max_regions=4)).settings != own
 
 
 def test_only_new_and_changed_photos_are_computed(ground: Ground) -> None:
@@ -93,8 +95,8 @@ def test_what_is_known_is_not_seen_again(ground: Ground) -> None:
     with torch.no_grad():
         for tensor in detector.model.parameters():
             tensor.zero_()
-    extractor = extractor_of(detector, settings_of(detector), earlier=_Known(before))
-    stretch = slices_of(ground.sources, 4)[0]
+    extractor = replace(extractor_of(detector), earlier=_Known(before))
+    stretch = Slices(ground.sources, 4)[0]
     report = extract_shard(stretch, Place(ground.folder / "second"), extractor)
     assert report.num_reused == 4
     assert report.entry.sha256 == before.manifest.shards[0].sha256
@@ -131,11 +133,11 @@ def test_a_shorter_list_leaves_no_shard_of_the_longer_one(ground: Ground) -> Non
 def test_every_shard_can_be_told_from_its_slice(ground: Ground) -> None:
     ground.extract("first")
     detector = read_detector(ground.folder / "detector")
-    settings = settings_of(detector)
+    settings = extractor_of(detector).settings
     place = Place(ground.folder / "first/regions")
-    reports = [read_slice(place, each.key, settings) for each in slices_of(ground.sources, 4)]
+    reports = [read_slice(place, each.key, settings) for each in Slices(ground.sources, 4)]
     assert [report.entry.rows for report in reports if report] == [4, 3, 2]
-    other = slices_of(ground.sources[1:], 4)
+    other = Slices(ground.sources[1:], 4)
     assert [read_slice(place, each.key, settings) for each in other] == [None] * 3
 
 
