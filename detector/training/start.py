@@ -119,7 +119,8 @@ def _read(path: Path, config: DetectorConfig) -> _Found:
                 weights=from_torchvision(weights, config, path.name), digest=sha256_of(path)
             )
     loaded = read_detector(path)
-    are_named = loaded.label_map.class_names[1] != "class 1"  # numbers stand in for names
+    # numbers stand in where a published file has no label map
+    are_named = not all(name.isdigit() for name in loaded.label_map.class_names[1:])
     return _Found(
         weights=loaded.model.state_dict(),
         digest=loaded.fingerprint,

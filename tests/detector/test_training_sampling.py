@@ -3,7 +3,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.training.sampling import generator_for, plan_batches, sample_balanced
+from detector.training.sampling import (
+    generator_for,
+    plan_batches,
+    repeat_factors,
+    sample_balanced,
+)
 
 
 def test_generators_of_the_same_seed_and_purpose_draw_the_same() -> None:
@@ -72,3 +77,35 @@ def test_missing_positives_are_made_up_by_negatives(fraction: float) -> None:
         labels, number=4, positive_fraction=fraction, generator=generator_for(0)
     )
     assert len(positive) + len(negative) == 4
+
+
+def test_images_of_rare_labels_come_oftener() -> None:
+    labels = [{1}, {1}, {1}, {1, 2}, set()]
+    factors = repeat_factors(labels, below=0.8)
+    assert factors == pytest.approx((1.0, 1.0, 1.0, 2.0, 1.0))  # sqrt(0.8 / 0.2)
+
+
+@given(
+    repeats=st.lists(st.floats(1.0, 5.0), min_size=1, max_size=12),
+    images_per_step=st.integers(1, 4),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_shows_each_image_its_factor_rounded_up_or_down(
+    repeats: list[float], images_per_step: int, epoch: int
+) -> None:
+    plan = plan_batches(
+        [(4, 4)] * len(repeats),
+        images_per_step=images_per_step,
+        by_aspect=False,
+        seed=3,
+        repeats=tuple(repeats),
+    )
+    length = max(1, round(sum(repeats)))
+    shown: list[int] = []
+    for step in range(plan.steps_per_epoch):
+        shown += plan.batch(epoch * plan.steps_per_epoch + step)
+    scale = length / sum(repeats)
+    spare = plan.steps_per_epoch * images_per_step - length  # the last batch is filled up
+    for number, factor in enumerate(repeats):
+        assert int(factor * scale - 1e-9) <= shown.count(number) <= factor * scale + 1 + spare
+    assert length <= len(shown) <= length + spare
