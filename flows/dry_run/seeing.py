@@ -102,10 +102,12 @@ def estimates(
         looks = LEARNING_FACTOR * photos
         if training.cache_trunk:  # every photo and its mirror image once, then the heads
             looks = min(looks, 2 * num_photos + photos)
+        # live statistics are those of a whole batch, which one process computes
+        fellows = workers if config.scale.engine == "torchrun" and network.norm != "batch" else 1
         yield Estimate(
             step="train_detector",
             amount=f"{training.num_steps:,} steps of {training.images_per_step}",
-            seconds=_lasting(looks / speed_up(config), found),
+            seconds=_lasting(looks / speed_up(config, fellows), found),
             memory_bytes=int(4 * weights + _TRAINING_BYTES),
             disk_bytes=4 * weights,
             how=f"{LEARNING_FACTOR} looks at each photo of a step, at most; {how}",

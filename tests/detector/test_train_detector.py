@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from detector.checkpoints import WEIGHTS_NAME, read_detector
+from detector.config import preset
 from detector.detect import detect
 from detector.errors import DetectorError, DetectorStoppedError
 from detector.training.checkpoint import CHECKPOINT
@@ -241,3 +242,40 @@ def test_the_label_map_decides_the_sizes_of_the_heads(tmp_path: Path) -> None:
     label_map: LabelMap = read_detector(tmp_path / "run/detector").label_map
     assert set(label_map.class_names[1:]) == {"box", "bar"}
     assert weights_in(tmp_path / "run")["box_head.class_logits.weight"].shape[0] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset_name", ["x152c4", "r101c4", "r50c4"])
+def test_a_network_of_full_size_goes_on_bit_for_bit(tmp_path: Path, preset_name: str) -> None:
+    """By the original's recipe, on small photos: SGD, stem and first stage frozen."""
+    config = replace(preset(preset_name), min_size=96, max_size=128)
+    sources, objects = block_photos(tmp_path / "photos", 3)
+    label_map = label_map_from(objects)
+    training = DetectorTraining(
+        num_steps=3, regions_per_image=8, warmup_steps=2, learning_rate=1e-4, checkpoint_every=2
+    )
+
+    def run(folder: Path, stop_after: int = 0) -> None:
+        def on_step(report: StepReport) -> None:
+            if report.step == stop_after:
+                raise StoppedError
+
+        train_detector(
+            config=config,
+            training=training,
+            sources=sources,
+            objects=objects,
+            label_map=label_map,
+            folder=folder / "detector",
+            losses=folder / "losses.jsonl",
+            on_step=on_step,
+        )
+
+    run(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        run(tmp_path / "stopped", stop_after=2)
+    run(tmp_path / "stopped")
+    whole, stopped = weights_in(tmp_path / "whole"), weights_in(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    histories = [(tmp_path / name / "losses.jsonl").read_bytes() for name in ("whole", "stopped")]
+    assert histories[0] == histories[1]
