@@ -1,7 +1,7 @@
 """Samples a second: regions from shards against a table of base64, and the whole loader.
 
 Regions: by image, in the order of the shuffled windows, ready as numpy; the table is the layout of
-the Oscar family (`benchmarks.reading_shards`), the shards are ours with their default float16.
+the Oscar family (`benchmarks.store`), the shards are ours with their default float16.
 Whole loader: reading, wrong texts, masking and collating of pretraining, batch 32, captions with
 the tags of 50 regions, one process; against the time of the update of `benchmarks.pretrain`. Files
 lie in the page cache. The shuffle is judged by how often two neighbours of an epoch, and two
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figure import Figure, ratio, side_by_side, timing
 from benchmarks.pretraining.real_texts import make_batch, material
-from benchmarks.reading_shards import NUM_IMAGES, NUM_REGIONS, Base64Table, write_both
+from benchmarks.store import NUM_REGIONS, Base64Table, write_both
 from oscar_core.kept_memory import keep_freed_memory
 from oscar_core.task import Group, Knowledge, Phase, load_task
 from oscar_core.tasks.pretraining.records import Config
@@ -33,6 +33,7 @@ from storage.records import Annotations, CaptionAnnotation, ImageTags
 from storage.region_shards import RegionReader
 
 BATCH = 32
+NUM_IMAGES = 192
 NUM_RUNS = 5
 NUM_EXAMPLES, NUM_PLACES, WINDOW = 200_000, 2_000, 64
 
@@ -42,13 +43,15 @@ def measure() -> list[Figure]:
     keep_freed_memory()
     found = material()
     with tempfile.TemporaryDirectory() as name:
-        write_both(Path(name))
-        table = Base64Table(Path(name) / "features.tsv")
+        write_both(Path(name), NUM_IMAGES)
+        table = Base64Table(Path(name) / "tsv")
         narrow, wide = (RegionReader(Path(name) / kind) for kind in ("float16", "float32"))
         ids = _in_windows(narrow)
         seconds = side_by_side(
             {
-                "table": lambda: [table.read(image_id) for image_id in ids],
+                "table": lambda: [
+                    (table.objects(image_id), table.features(image_id)) for image_id in ids
+                ],
                 "shards": lambda: [narrow[image_id].features for image_id in ids],
                 "float32": lambda: [wide[image_id].features for image_id in ids],
             },

@@ -7,6 +7,7 @@ Boxes are x1, y1, x2, y2 in pixels of the original image; x2 and y2 lie inside t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,26 @@ INCLUDED = "included"
 """Features end with the six numbers already, as published feature files have them."""
 
 
-_HALF_INFINITY, _HALF_MINUS_INFINITY = 0x7C00, 0xFC00
-"""As bits of a float16; every NaN of the same sign is a larger number than its infinity."""
+_BITS: Mapping[np.dtype[Any], tuple[np.dtype[Any], np.dtype[Any], int, int]] = {
+    np.dtype(np.float16): (np.dtype(np.uint16), np.dtype(np.int16), 0x7C00, 0xFC00),
+    np.dtype(np.float32): (np.dtype(np.uint32), np.dtype(np.int32), 0x7F800000, 0xFF800000),
+}
+"""Integers of equal width, and infinity and minus infinity seen as the unsigned ones.
+
+Above either lie the NaN of its sign. As signed integers all that have a sign are negative.
+"""
 
 
 def _is_finite(numbers: NDArray[np.floating]) -> bool:
-    """No NaN and no infinity; numpy's own test is slow for float16."""
-    if numbers.dtype == np.float16 and numbers.size:
-        bits = np.ascontiguousarray(numbers).view(np.uint16)
-        positive, any_sign = bits.view(np.int16).max(), bits.max()
-        return bool(positive < _HALF_INFINITY and any_sign < _HALF_MINUS_INFINITY)
-    return bool(np.isfinite(numbers).all())
+    """No NaN and no infinity, by the largest bits: quicker than numpy's own test."""
+    known = _BITS.get(numbers.dtype)
+    if known is None or not numbers.size or not numbers.flags.c_contiguous:
+        return bool(np.isfinite(numbers).all())
+    unsigned, signed, infinity, minus_infinity = known
+    largest = int(numbers.view(unsigned).max())
+    if largest < infinity:  # none has a sign: features after a ReLU
+        return True
+    return largest < minus_infinity and int(numbers.view(signed).max()) < infinity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +152,7 @@ class ImageRegions:
     def __post_init__(self) -> None:
         """Check that all columns speak of the same N regions and hold finite numbers."""
         num = len(self.class_ids)
-        lengths = {
+        lengths = (
             len(self.boxes),
             len(self.features),
             len(self.confidences),
@@ -150,10 +160,10 @@ class ImageRegions:
             len(self.attribute_scores),
             len(self.class_names),
             len(self.attribute_names),
-        }
-        if lengths - {num}:
+        )
+        if lengths.count(num) != len(lengths):
             raise RecordError(
-                f"image {self.image_id!r}: region columns of lengths {lengths | {num}}"
+                f"image {self.image_id!r}: region columns of lengths { {num, *lengths} }"
             )
         if self.boxes.shape != (num, 4) or self.features.ndim != 2:
             raise RecordError(f"image {self.image_id!r}: boxes must be (N, 4), features (N, D)")

@@ -67,14 +67,18 @@ class RegionGroup:
         shapes = columns["features_shape"].values.to_numpy().reshape(-1, 2)
         self.shapes: list[tuple[int, int]] = [(int(num), int(wide)) for num, wide in shapes]
         self._single = {name: columns[name].to_pylist() for name in _SINGLE}
-        self._lists = {
-            name: (columns[name].offsets.tolist(), columns[name].values.to_numpy())
-            for name in ("class_ids", "confidences", "attribute_ids", "attribute_scores")
-        }
         corners = columns["boxes"].values.values.to_numpy().reshape(-1, 4)
-        self._lists["boxes"] = (columns["boxes"].offsets.tolist(), corners)
-        self._class_names = columns["class_names"]
-        self._attribute_names = columns["attribute_names"]
+        self._lists = {
+            "boxes": (columns["boxes"].offsets.tolist(), corners),
+            **{
+                name: (columns[name].offsets.tolist(), columns[name].values.to_numpy())
+                for name in ("class_ids", "confidences", "attribute_ids", "attribute_scores")
+            },
+        }
+        self._names = {name: columns[name] for name in ("class_names", "attribute_names")}
+        self._num_names = {
+            name: np.diff(self._names[name].offsets).tolist() for name in self._names
+        }
 
     def regions(self, row: int, features: NDArray[np.floating]) -> ImageRegions:
         """One row as a record, with its features (N, D); its names are read when asked for.
@@ -84,7 +88,7 @@ class RegionGroup:
         """
         image_id, single = self.image_ids[row], self._single
         try:
-            class_names, attribute_names = self._names(row)
+            class_names, attribute_names = self._named(row)
             grid = (len(class_names), single["attribute_slots"][row])
             return ImageRegions(
                 image_id=image_id,
@@ -105,19 +109,20 @@ class RegionGroup:
 
     def labels(self, row: int) -> ImageLabels:
         """Names alone."""
-        class_names, attribute_names = self._names(row)
+        class_names, attribute_names = self._named(row)
         return ImageLabels(
             image_id=self.image_ids[row],
             class_names=tuple(class_names),
             attribute_names=tuple(attribute_names),
         )
 
-    def _names(self, row: int) -> tuple["LaterTuple[str]", "LaterTuple[tuple[str, ...]]"]:
+    def _named(self, row: int) -> tuple[LaterTuple[str], LaterTuple[tuple[str, ...]]]:
         """Class names and attribute names of a row."""
-        classes, attributes = self._class_names[row], self._attribute_names[row]
+        classes, attributes = self._names["class_names"], self._names["attribute_names"]
+        num = self._num_names
         return (
-            LaterTuple(len(classes), classes.as_py),
-            LaterTuple(len(attributes), lambda: map(tuple, attributes.as_py())),
+            LaterTuple(num["class_names"][row], lambda: classes[row].as_py()),
+            LaterTuple(num["attribute_names"][row], lambda: map(tuple, attributes[row].as_py())),
         )
 
     def _part(self, name: str, row: int) -> NDArray[Any]:

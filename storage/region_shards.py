@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,8 @@ class RegionReader(Mapping[str, ImageRegions]):
         draw = np.random.default_rng([seed, epoch])
         for place in draw.permutation(len(self._groups)):
             number, group = self._groups[place]
-            shard = self._shard(number)
-            for row in draw.permutation(shard.num_rows(group)):
-                yield shard.row(group, int(row))
+            rows = draw.permutation(self._sizes[place])
+            yield from self._shard(number).group_rows(group, rows.tolist())
 
     def hashes_in_order(self) -> Iterator[str]:
         """Content hashes of all photos in the order they were written."""
@@ -240,13 +239,17 @@ class RegionShard:
         for group in range(self.num_groups):
             yield from self.group_rows(group)
 
-    def group_rows(self, group: int) -> Iterator[ImageRegions]:
-        """Images of a row group in their order."""
+    def group_rows(self, group: int, rows: Iterable[int] | None = None) -> Iterator[ImageRegions]:
+        """Images of a row group, in their order or in that of their numbers in it."""
         columns = self.columns(group)
-        if self._starts_of(group, columns) is not None:
-            yield from (self.row(group, row) for row in range(len(columns.image_ids)))
+        starts, mapped = self._starts_of(group, columns), self._mapped
+        order = range(len(columns.image_ids)) if rows is None else rows
+        if starts is None or mapped is None:
+            decoded = self._decoded(group, columns)
+            yield from (columns.regions(row, decoded[row]) for row in order)
             return
-        for row, features in enumerate(self._decoded(group, columns)):
+        for row in order:
+            features = mapped.read(starts[row], columns.shapes[row], self._dtype)
             yield columns.regions(row, features)
 
     def row(self, group: int, row: int) -> ImageRegions:

@@ -118,7 +118,7 @@ def read_group(
         DamagedFileError: Its bytes are not what was written; names the shard.
     """
     try:
-        return file.read_row_group(group, columns=columns).combine_chunks()
+        return file.read_row_group(group, columns=columns, use_threads=False).combine_chunks()
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{where}: row group {group}: {_reason(error)}; {_MEND}") from error
 

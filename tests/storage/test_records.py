@@ -9,8 +9,9 @@ from tests.builders_storage import make_regions
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("value", [np.nan, np.copysign(np.nan, -1), np.inf, -np.inf])
-def test_features_must_be_finite(dtype: type, value: float) -> None:
-    features = np.zeros((3, 8), dtype)
+@pytest.mark.parametrize("sign", [0, 1, -1])
+def test_features_must_be_finite(dtype: type, value: float, sign: int) -> None:
+    features = np.full((3, 8), sign, dtype)
     features[1, 2] = value
     with pytest.raises(RecordError, match="'photos/1': boxes or features hold NaN or infinity"):
         replace(make_regions(), features=features)
