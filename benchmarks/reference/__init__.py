@@ -1,0 +1,1 @@
+"""Our detector beside the program it repeats, stage by stage."""
