@@ -58,6 +58,9 @@ class DetectorTraining:
     warmup_steps:           the rate rises linearly over these, from `warmup_factor` of it
     schedule:               "steps": times `decay_factor` at each of `decay_steps`;
                             "cosine": half a cosine down to 0 at `num_steps`
+    precision:              "bfloat16" computes trunk, proposals and region features in bfloat16,
+                            about twice as fast where the machine has it; weights, losses and the
+                            rest stay in float32
     gradient_clip:          largest norm of all gradients together; 0 = no clipping
     frozen_stages:          leading parts of the trunk without gradient (stem counts as one)
     freeze_res5:            no gradient in the last stage either
@@ -95,6 +98,7 @@ class DetectorTraining:
     schedule: Literal["steps", "cosine"] = "steps"
     decay_steps: tuple[int, ...] = (49_000, 65_000)
     decay_factor: float = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
     gradient_clip: float = 0.0
     frozen_stages: int = 2
     freeze_res5: bool = False

@@ -93,7 +93,9 @@ def detection_outcome(
 
     Source: `specs/detector.md` 13.
     """
-    logits, deltas = model.rpn_head(c4)
+    with half_precision(training, c4.device):
+        logits, deltas = model.rpn_head(c4)
+    logits, deltas, c4 = logits.float(), deltas.float(), c4.float()
     anchors = model.anchors(c4)
     objectness, proposal_box, num_anchors = _proposal_losses(
         logits, deltas, anchors, sizes, truths, training, generator_of
@@ -120,9 +122,10 @@ def detection_outcome(
             for image, (found, truth) in enumerate(zip(proposals, truths, strict=True))
         )
     boxes = [sample.boxes for sample in samples]
-    features = in_parts(
-        lambda place: model.region_features(c4[place], boxes[place]), len(boxes), parts
-    )
+    with half_precision(training, c4.device):
+        features = in_parts(
+            lambda place: model.region_features(c4[place], boxes[place]), len(boxes), parts
+        ).float()
     class_ids = torch.cat([sample.class_ids for sample in samples])
     class_logits, box_deltas = model.box_head(features)
     positive = torch.nonzero(class_ids > 0).flatten()
@@ -146,6 +149,12 @@ def detection_outcome(
         class_logits=class_logits,
         attribute_logits=attribute_logits,
     )
+
+
+def half_precision(training: DetectorTraining, device: torch.device) -> torch.autocast:
+    """In which convolutions compute in bfloat16, if asked for."""
+    is_half = training.precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_half)
 
 
 def sample_regions(

@@ -11,7 +11,7 @@ from detector.model import AttributeRCNN
 from detector.training.ahead import Ahead
 from detector.training.batches import Batches
 from detector.training.config import DetectorTraining
-from detector.training.objective import detection_outcome
+from detector.training.objective import detection_outcome, half_precision
 from detector.training.parts import in_parts
 from detector.training.photos import TrainingPhotos
 from detector.training.sampling import generator_for
@@ -151,9 +151,11 @@ class _DetectionPhase:
         if len(batch.truths) == 0:
             return _nothing(("objectness", "proposal_box", "classifier", "box", "attribute"))
         inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
+        with half_precision(self._training, inputs.device):
+            c4 = in_parts(lambda place: self._maps(inputs[place]), len(inputs), self._parts)
         losses = detection_outcome(
             self._model,
-            in_parts(lambda place: self._maps(inputs[place]), len(inputs), self._parts),
+            c4,
             batch.sizes,
             batch.truths,
             self._training,

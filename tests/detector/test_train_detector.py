@@ -188,6 +188,16 @@ def test_a_run_in_parts_goes_on_from_the_checkpoint_of_a_whole_one(tmp_path: Pat
     assert reports[0].step == 5
 
 
+def test_in_bfloat16_it_learns_nearly_the_same(tmp_path: Path) -> None:
+    training = replace(IN_PARTS, crop_warmup=None, learning_rate=1e-3)
+    _, whole = train(tmp_path / "whole", training, norm="frozen")
+    _, half = train(tmp_path / "half", replace(training, precision="bfloat16"), norm="frozen")
+    for one, other in zip(whole, half, strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=0.1, abs=0.1)
+    assert [each.losses for each in whole] != [each.losses for each in half]
+    assert all(each.dtype == torch.float32 for each in weights_in(tmp_path / "half").values())
+
+
 def test_live_statistics_need_the_whole_batch(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match="live statistics"):
         train(tmp_path / "run", parts=2)
