@@ -162,12 +162,18 @@ def doctor(
 @operations.command()
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A folder, or hf://owner/name[@revision].")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder, a detector's file, or hf://owner/name[@revision]."
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Becomes the new folder.")],
     to: Annotated[
-        Literal["ours", "published", "hub"],
-        typer.Option("--to", help="Our model folder, the published layout, or transformers' own."),
+        Literal["ours", "published", "hub", "detectron2"],
+        typer.Option(
+            "--to",
+            help="Our folder, the published layout, transformers' own, or detectron2's.",
+        ),
     ] = "ours",
     task: Annotated[
         str | None,
@@ -190,10 +196,18 @@ def convert(
     answers: Annotated[
         str | None, typer.Option("--answers", help="JSON list, in the order of the outputs.")
     ] = None,
+    label_map: Annotated[
+        str | None, typer.Option("--label-map", help="Names for a published detector.")
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option("--settings", help="YAML of the program that made a published detector."),
+    ] = None,
     cased: Annotated[bool, typer.Option("--cased", help="Do not lower-case Latin text.")] = False,
 ) -> None:
     """Turn a published model into ours, or ours into the published layout."""
     from flows.commands.convert import Wishes, convert
+    from flows.commands.convert_detector import Beside
     from flows.file_sources import of_option
 
     folder = of_option(source, sys.stderr) or Path(source)
@@ -204,5 +218,8 @@ def convert(
         vocabulary=of_option(vocabulary, sys.stderr),
         answers=of_option(answers, sys.stderr),
         lower_case=not cased,
+        beside=Beside(
+            label_map=of_option(label_map, sys.stderr), settings=of_option(settings, sys.stderr)
+        ),
     )
     typer.echo("\n".join(convert(folder, out, to=to, wishes=wishes)))

@@ -196,3 +196,28 @@ def check_fixed(settings: Mapping[str, Any], config: DetectorConfig) -> None:
         found = settings.get(name, value)
         if (tuple(found) if isinstance(found, list) else found) != value:
             raise DetectorConfigError(f"published settings: {name} must be {value}, not {found}")
+
+
+def settings_of(config: DetectorConfig) -> dict[str, Any]:
+    """The way back: full setting names with which the original builds this detector.
+
+    Raises:
+        DetectorConfigError: It cannot.
+    """
+    bodies = {blocks: body for body, blocks in _BODIES.items()}
+    is_plain = (
+        config.trunk == "resnet_c4" and config.res5_blocks == 3 and not config.res5_inner_width
+    )
+    if not is_plain or config.blocks not in bodies or config.conventions != "maskrcnn":
+        raise DetectorConfigError(
+            f"the original builds {', '.join(_BODIES)} with three usual blocks in res5 and its own "
+            f"anchors; this detector has trunk {config.trunk!r}, blocks {config.blocks}, "
+            f"conventions {config.conventions!r}"
+        )
+    known = {name: getattr(config, field) for name, (field, _) in _NETWORK.items()}
+    known |= {name: getattr(config.regions, field) for name, (field, _) in _RULES.items()}
+    return known | {
+        "MODEL.BACKBONE.CONV_BODY": bodies[config.blocks],
+        "MODEL.RESNETS.BACKBONE_OUT_CHANNELS": 4 * config.res2_width,
+        "TEST.IGNORE_BOX_REGRESSION": not config.regions.regress_boxes,
+    }

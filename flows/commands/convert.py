@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from flows.commands.convert_detector import Beside, convert_detector, is_detector
 from flows.errors import FlowError
 from oscar_core.encoder import OscarPreTrained
 from oscar_core.errors import WeightsError
@@ -25,7 +26,7 @@ from oscar_core.tokens import Tokenizer
 
 _TWO_OUTPUTS = ": it has two outputs and nobody said of what (else --as TASK)"
 
-Layout = Literal["ours", "published", "hub"]
+Layout = Literal["ours", "published", "hub", "detectron2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Wishes:
     """What may be asked of a published folder; see `load_published_folder`.
 
     answers: a JSON list of strings, in the order of a classifier's outputs
+    beside:  for a detector
     """
 
     task: str | None = None
@@ -41,6 +43,7 @@ class Wishes:
     vocabulary: Path | None = None
     answers: Path | None = None
     lower_case: bool = True
+    beside: Beside = field(default_factory=Beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ def convert(source: Path, out: Path, *, to: Layout, wishes: Wishes) -> list[str]
     """Turn a folder of one layout into one of another.
 
     Args:
-        source: ours (`model.json`), published (`pytorch_model.bin`), or transformers'.
+        source: ours (`model.json`), published (`pytorch_model.bin`), transformers', or a detector.
         out: becomes the new folder.
         to: its layout.
         wishes: for a published source.
@@ -68,11 +71,16 @@ def convert(source: Path, out: Path, *, to: Layout, wishes: Wishes) -> list[str]
 
     Raises:
         OscarCoreError: The source does not fit.
+        DetectorError: It is a detector and does not fit.
         FlowError: `out` is in use, or the answers cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FlowError(f"{out}: is there already; name a folder that is not")
+    if is_detector(source):
+        return convert_detector(source, out, to=to, beside=wishes.beside)
     opened = _open(source, wishes)
+    if to == "detectron2":
+        raise FlowError("--to detectron2 is for detectors; this is another model")
     if to == "published":
         kind = write_published(out, opened.model, opened.tokenizer)
         return [*opened.lines, f"{out}: written in the published layout, as {kind}"]

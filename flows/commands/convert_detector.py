@@ -1,0 +1,62 @@
+"""Detectors between our folder, scene_graph_benchmark's file and detectron2's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.errors import FlowError
+
+_SUFFIXES = (".pth", ".pt", ".pkl", ".safetensors")
+_CONFIG = "detector.json"  # of a folder of ours; `detector.checkpoints`, which imports torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a published detector's file may want beside it.
+
+    label_map: names of classes and attributes
+    settings:  YAML of the program that made it, for what tensors do not tell
+    """
+
+    label_map: Path | None = None
+    settings: Path | None = None
+
+
+def is_detector(source: Path) -> bool:
+    """Whether this is a detector, by its place: a folder of ours, or a file of weights."""
+    return (source / _CONFIG).is_file() or (source.is_file() and source.suffix in _SUFFIXES)
+
+
+def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> list[str]:
+    """Turn a detector of one layout into one of another.
+
+    Args:
+        source: a folder of ours, or a file of scene_graph_benchmark, detectron2 or Caffe2.
+        out: becomes the new folder.
+        to: `ours`, `published` or `detectron2`.
+        beside: for a file.
+
+    Returns:
+        What was done and what was assumed, a line each.
+
+    Raises:
+        DetectorError: The source does not fit, or cannot be built in the other program.
+        FlowError: There is no such layout for detectors.
+    """
+    from detector.checkpoints import read_detector, save_detector
+    from detector.published.saving import save_detectron2, save_published
+
+    savers: dict[str, Callable[..., None]] = {
+        "ours": save_detector,
+        "published": save_published,
+        "detectron2": save_detectron2,
+    }
+    if to not in savers:
+        raise FlowError(f"--to {to}: detectors have no such layout; want {', '.join(savers)}")
+    loaded = read_detector(source, beside.label_map, beside.settings)
+    savers[to](out, loaded.model, loaded.label_map)
+    return [
+        f"{source}: read as a detector, fingerprint {loaded.fingerprint}",
+        *(f"not told by its tensors, assumed: {line}" for line in loaded.assumed),
+        f"{out}: written as a detector ({to})",
+    ]
