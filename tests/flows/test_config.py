@@ -133,6 +133,23 @@ def test_a_missing_folder_names_its_key_and_the_way_out(tmp_path: Path) -> None:
         plan_of(read_config(write(tmp_path, text)))
 
 
+def test_the_scores_of_vinvl_look_at_photos_again(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    text = (
+        f"data: {{root: {tmp_path}, images: [{{path: photos}}]}}\n"
+        "train_detector: {preset: demo}\nscore_detector: {visual_genome: VALUE}\n"
+    )
+    taken = {
+        value: plan_of(read_config(write(tmp_path, text.replace("VALUE", value)))).step(
+            "score_detector"
+        )
+        for value in ("true", "false")
+    }
+    more = taken["true"].inputs.keys() - taken["false"].inputs.keys()
+    assert more == {"images", "photos:0", "detector"}
+    assert taken["true"].inputs["detector"] == "train_detector.detector"
+
+
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_shipped_configurations_are_sound(name: str) -> None:
     config = read_config(Path(name))
