@@ -1,0 +1,177 @@
+"""Collections of photos in a configuration: the plan, the list, the photos read from it."""
+
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from flows.config import RunConfig, read_config
+from flows.data import Data, PhotoCollection
+from flows.digests import DigestBook
+from flows.errors import ConfigError
+from flows.identity import prepare
+from flows.photos import LIST_NAME, read_photo_ids, read_photos, write_photos
+from flows.pipeline import plan_of
+from flows.run_folder import RunFolder
+from flows.stages import list_images
+from storage.errors import DamagedFileError, MissingFileError, StorageError
+from storage.images import read_photo
+from storage.quarantine import read_quarantine
+from storage.records import Cell, ImageSource, Stretch
+from tests.builders_photos import (
+    lay_coco,
+    lay_folder,
+    lay_parquet,
+    lay_table,
+    lay_tar,
+    picture,
+    pictures,
+)
+
+
+def config_of(folder: Path, *images: PhotoCollection) -> RunConfig:
+    (folder / "weights").mkdir(exist_ok=True)
+    (folder / "weights" / "w").write_bytes(b"w")
+    return RunConfig(data=Data(root=folder, images=images), detector_weights=folder / "weights")
+
+
+def read(folder: Path, config: RunConfig) -> tuple[dict[str, bytes], list_images.Summary]:
+    """What the stage lists, read as later steps read it."""
+    run = RunFolder(folder / "run")
+    step = prepare(plan_of(config), run, DigestBook(run.digests))["list_images"]
+    images = folder / "step" / "images"
+    summary = list_images.run(
+        step.step.config, list_images.Inputs(**step.inputs), list_images.Outputs(images=images)
+    )
+    roots = step.inputs.get("photos", {})
+    assert isinstance(roots, dict)
+    return {each.image_id: read_photo(each) for each in read_photos(images, roots)}, summary
+
+
+def test_collections_of_every_kind_in_one_run(tmp_path: Path) -> None:
+    photos = pictures(4)
+    lay_folder(tmp_path / "all", photos)
+    lay_tar(tmp_path / "t-0.tar", photos)
+    lay_tar(tmp_path / "t-1.tar", {"more": picture(9)})
+    lay_table(tmp_path / "x.tsv", photos)
+    lay_parquet(tmp_path / "x.parquet", photos)
+    lay_folder(tmp_path / "coco", photos)
+    lay_coco(tmp_path / "coco" / "instances.json", {"p0": b"", "b/p1": b""})
+    (tmp_path / "names.txt").write_text("all/p2.png\n")
+    config = config_of(
+        tmp_path,
+        PhotoCollection(path="all", namespace="folder"),
+        PhotoCollection(path="t-*.tar", namespace="tar"),
+        PhotoCollection(path="x.tsv", namespace="tsv", sizes="x.hw.tsv"),
+        PhotoCollection(path="x.parquet", namespace="parquet", photo_column="image"),
+        PhotoCollection(path="coco/instances.json", namespace="coco"),
+        PhotoCollection(path="coco", namespace="listed", list="coco/instances.json"),
+        PhotoCollection(path="names.txt", namespace="lines"),
+    )
+    found, summary = read(tmp_path, config)
+    whole = {
+        f"{kind}/{name}": content
+        for kind in ("folder", "tar", "tsv", "parquet")
+        for name, content in photos.items()
+    }
+    some = {
+        f"{kind}/{name}": photos[name] for kind in ("coco", "listed") for name in ("p0", "b/p1")
+    }
+    assert found == {**whole, **some, "tar/more": picture(9), "lines/all/p2": photos["p2"]}
+    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (22, 22, 0)
+
+
+def test_photos_behind_a_url_need_no_place_here(tmp_path: Path) -> None:
+    photos = pictures(3)
+    store = fsspec.filesystem("memory")
+    store.put(str(lay_tar(tmp_path / "x.tar", photos)), "/far/x-1.tar")
+    store.put(str(lay_folder(tmp_path / "there", photos)), "/far/there", recursive=True)
+    config = config_of(
+        tmp_path,
+        PhotoCollection(path="memory://far/x-*.tar", namespace="t"),
+        PhotoCollection(path="memory://far/there", namespace="f"),
+    )
+    try:
+        found, _ = read(tmp_path, config)
+        assert found == {f"{kind}/{name}": photos[name] for name in photos for kind in "tf"}
+        before = plan_of(config).steps[0].config
+        assert plan_of(config).steps[0].config == before
+        store.pipe("/far/there/p0.png", picture(200))
+        assert plan_of(config).steps[0].config != before  # another state, another fingerprint
+        missing = config_of(tmp_path, PhotoCollection(path="memory://far/none"))
+        with pytest.raises(MissingFileError, match="memory://far/none: no such file"):
+            plan_of(missing)
+    finally:
+        store.rm("/far", recursive=True)
+
+
+def test_the_same_photo_in_two_collections_is_set_aside(tmp_path: Path) -> None:
+    lay_folder(tmp_path / "all", pictures(2))
+    lay_tar(tmp_path / "x.tar", pictures(3))
+    config = config_of(tmp_path, PhotoCollection(path="all"), PhotoCollection(path="x.tar"))
+    found, summary = read(tmp_path, config)
+    assert list(found) == ["b/p1", "p0", "p2"]
+    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (5, 3, 2)
+    dropped = read_quarantine(tmp_path / "step" / "quarantine.jsonl")
+    assert {entry.reason for entry in dropped} == {"duplicate-id"}
+    assert "x.tar, member at byte" in dropped[0].detail
+
+
+def test_what_holds_no_photos_is_found_when_the_run_is_planned(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"PK\x03\x04....")
+    with pytest.raises(StorageError, match=r"x\.zip: packed by zip"):
+        plan_of(config_of(tmp_path, PhotoCollection(path="x.zip")))
+    with pytest.raises(StorageError, match=r"s3://\w+:\*\*\*@host/x: name it without password"):
+        plan_of(config_of(tmp_path, PhotoCollection(path="s3://me:secret@host/x")))
+    yaml = tmp_path / "run.yaml"
+    yaml.write_text("detector_weights: w\ndata: {images: [{path: x, kind: ta}]}\n")
+    with pytest.raises(ConfigError, match=r"images\.0\.kind"):
+        read_config(yaml)
+
+
+def test_a_list_holds_every_kind_of_photo(tmp_path: Path) -> None:
+    root, table = tmp_path / "photos", tmp_path / "x.tsv"
+    row, member = Stretch(start=5, num_bytes=9, is_row=True), Stretch(start=0, num_bytes=1)
+    photos = {
+        "0": [
+            ImageSource(image_id="a", path=root / "sub" / "a.jpg", size=(3, 4)),
+            ImageSource(image_id="长 x", path=root / "长 x.jpg"),
+        ],
+        "1": [ImageSource(image_id="t", path=table, part=row)],
+        "2": [
+            ImageSource(image_id="r", path="s3://b/x.tar", part=member),
+            ImageSource(image_id="c", path="s3://b/c", part=Cell(group=1, row=2, column="i.b")),
+        ],
+    }
+    assert write_photos(tmp_path, photos, {"0": root, "1": table}) == 5
+    listed = read_photos(tmp_path, {"0": root, "1": table})
+    flat = [source for sources in photos.values() for source in sources]
+    assert list(listed) == flat
+    assert listed[1:3] == flat[1:3]
+    assert listed[-1] == flat[-1]
+    assert read_photo_ids(tmp_path) == {"a", "长 x", "t", "r", "c"}
+    with pytest.raises(IndexError):
+        listed[5]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"image_id": "a", "folder": "7", "path": "x"}\n', "[]\n", "{}\n", '{"image_id": "a"']
+)
+def test_a_damaged_list_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / LIST_NAME).write_text(text)
+    with pytest.raises(DamagedFileError, match=f"{LIST_NAME}: .* delete its folder and run again"):
+        list(read_photos(tmp_path, {}))
+
+
+def test_an_empty_list_has_no_photos(tmp_path: Path) -> None:
+    (tmp_path / LIST_NAME).touch()
+    assert list(read_photos(tmp_path, {})) == []
+
+
+def test_paths_stay_out_of_the_list(tmp_path: Path) -> None:
+    lay_tar(tmp_path / "x.tar", pictures(2))
+    read(tmp_path, config_of(tmp_path, PhotoCollection(path="x.tar")))
+    text = (tmp_path / "step" / "images" / LIST_NAME).read_text()
+    assert str(tmp_path) not in text
+    assert set(json.loads(text.splitlines()[0])) == {"image_id", "folder", "start", "num_bytes"}
