@@ -1,0 +1,212 @@
+"""The fast engine for processors: OpenVINO, with 8-bit convolutions where ranges are known.
+
+Letters: B images, R regions of all images together, n boxes of one image, C4 / D channels of the
+trunk / of a region feature, C classes with background, h x w cells.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detector.bin_sums import region_shares
+from detector.config import DetectorConfig
+from detector.engines.openvino_graph import GraphBuilder, blocks_of, shortcut_conv
+from detector.engines.processor import has_vnni
+from detector.engines.ranges import Range, Ranges, check_ranges
+from detector.folding import fold_norms
+from detector.model import AttributeRCNN
+from detector.resnext import ResNetRes5
+
+_CHUNK = 8  # regions at once: their maps stay in the cache
+_IN_FLOAT = ("trunk.stem.conv1", "trunk.stem.0", "rpn_head.logits", "rpn_head.deltas")
+"""Convolutions that cost little and whose values count one by one."""
+
+
+class OpenVinoEngine:
+    """A detector whose convolutions OpenVINO computes; the rest is torch in float32.
+
+    It may be used from several threads. Every request is computed by one thread of its own pool,
+    so that numbers do not depend on how many there are.
+    """
+
+    def __init__(
+        self,
+        model: AttributeRCNN,
+        arithmetic: str,
+        *,
+        ranges: Ranges | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Compile.
+
+        Args:
+            model: In evaluation mode; stays as it is.
+            arithmetic: "f32", "bf16" (needs a processor with it to be fast), or "int8".
+            ranges: For "int8".
+            threads: Of OpenVINO; None takes as many as torch has now.
+
+        Raises:
+            CheckpointError: The ranges belong to other weights.
+        """
+        folded = fold_norms(model)
+        by_name: Mapping[str, Range] | None = None
+        self._facts: str = arithmetic
+        if arithmetic == "int8":
+            assert ranges is not None, "int8 needs ranges"
+            check_ranges(ranges, model)
+            by_name = {
+                name: each for name, each in ranges.by_convolution.items() if name not in _IN_FLOAT
+            }
+            self._facts = f"int8-{ranges.digest}"
+        names: dict[nn.Module, str] = {layer: name for name, layer in folded.named_modules()}
+        builder = GraphBuilder(names, by_name, 255 if has_vnni() else 127)
+        float_kind = "bf16" if arithmetic == "bf16" else "f32"
+        compiler = _Compiler(float_kind, threads or torch.get_num_threads())
+        self._trunk = compiler.compile(builder.trunk(folded.trunk))
+        self._proposal_head = compiler.compile(builder.proposal_head(folded.rpn_head))
+        self._regions = _Regions(folded, builder, compiler)
+        self._model = folded
+
+    @property
+    def config(self) -> DetectorConfig:
+        """Settings of the network."""
+        return self._model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs belong."""
+        return torch.device("cpu")
+
+    @property
+    def feature_width(self) -> int:
+        """D."""
+        return self._model.feature_width
+
+    def describe(self) -> str:
+        """The engine, its arithmetic and its ranges."""
+        return f"fast:openvino-{self._facts}"
+
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) float32 -> (B, C4, h, w), channels-last in memory."""
+        return self._trunk(pixels)[0].permute(0, 3, 1, 2)
+
+    def rpn_head(self, c4: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C4, h, w) -> logits (B, A, h, w), deltas (B, 4 * A, h, w)."""
+        logits, deltas = self._proposal_head(c4.permute(0, 2, 3, 1))
+        return logits, deltas
+
+    def anchors(self, c4: Tensor) -> Tensor:
+        """Anchors of all cells of a map; (h * w * A, 4), order y, x, anchor."""
+        return self._model.anchors(c4)
+
+    def region_features(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """(B, C4, h, w) and B times (n, 4) boxes [network pixels] -> (R, D)."""
+        return self._regions(c4, boxes)
+
+    def class_logits(self, features: Tensor) -> Tensor:
+        """(R, D) -> (R, C)."""
+        return self._model.class_logits(features)
+
+    def box_deltas(self, features: Tensor) -> Tensor:
+        """(R, D) -> (R, 4 * C), or (R, 8) if class-agnostic."""
+        return self._model.box_deltas(features)
+
+    def attribute_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
+        """(R, D), (R,) int64 -> (R, attributes)."""
+        return self._model.attribute_logits(features, class_ids)
+
+
+class _Regions:
+    """Pool, last stage, mean over bins: (B, C4, h, w) and boxes -> (R, D).
+
+    A ResNet's first convolution and shortcut of the last stage run once on the map, if there are
+    regions enough (`detector.engines.packed_regions` tells why that is the same).
+    """
+
+    def __init__(self, model: AttributeRCNN, builder: GraphBuilder, compiler: "_Compiler") -> None:
+        self._config = model.config
+        self._width = model.feature_width
+        self._plain = compiler.compile(builder.res5(model.res5, model.trunk.width))
+        self._on_map: _Network | None = None
+        if isinstance(model.res5, ResNetRes5):
+            first = blocks_of(model.res5.blocks)[0]
+            shortcut = shortcut_conv(first)
+            if shortcut is not None:
+                self._steps = [first.conv1.stride[0], shortcut.stride[0]]
+                self._on_map = compiler.compile(builder.map_convolution([first.conv1, shortcut]))
+                self._from_bins = compiler.compile(builder.res5_from_bins(model.res5))
+
+    def __call__(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """(B, C4, h, w), B times (n, 4) -> (R, D)."""
+        size = self._config.pooled_size
+        shares = region_shares(
+            boxes,
+            c4.shape[2],
+            c4.shape[3],
+            pooled_size=size,
+            stride=self._config.anchor_stride,
+            sampling_ratio=self._config.sampling_ratio,
+        )
+        maps = c4.permute(0, 2, 3, 1)
+        network, sources, steps = self._plain, [maps], [1]
+        if self._on_map is not None and len(shares) * size**2 > 2 * maps[..., 0].numel():
+            network, sources, steps = self._from_bins, self._on_map(maps), self._steps
+        rows = [source.reshape(-1, source.shape[3]) for source in sources]
+        features = torch.empty(len(shares), self._width)
+        for first in range(0, len(shares), _CHUNK):
+            last = min(first + _CHUNK, len(shares))
+            pooled = [
+                _as_squares(shares.bins(first, last, step).of(each), last - first)
+                for each, step in zip(rows, steps, strict=True)
+            ]
+            features[first:last] = network(*pooled)[0]
+        return features
+
+
+def _as_squares(bins: Tensor, num_regions: int) -> Tensor:
+    """(R * P * P, C) -> (R, P, P, C)."""
+    side = round((len(bins) / num_regions) ** 0.5)
+    return bins.view(num_regions, side, side, -1)
+
+
+class _Network:
+    """A compiled graph that several threads may call: each has a request of its own."""
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self._compiled = compiled
+        self._own = threading.local()
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """All outputs, copied."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        request = self._own.request
+        for number, tensor in enumerate(inputs):
+            array: NDArray[np.generic] = tensor.detach().contiguous().numpy()
+            request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
+        request.infer()
+        return [
+            torch.from_numpy(request.get_output_tensor(number).data.copy())
+            for number in range(len(self._compiled.outputs))
+        ]
+
+
+class _Compiler:
+    """Compiles graphs with one precision and one number of threads."""
+
+    def __init__(self, float_kind: str, threads: int) -> None:
+        self._core = openvino.Core()
+        self._options = {
+            "INFERENCE_PRECISION_HINT": float_kind,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+        }
+
+    def compile(self, graph: openvino.Model) -> _Network:
+        """Make a graph ready to run."""
+        return _Network(self._core.compile_model(graph, "CPU", self._options))

@@ -1,0 +1,227 @@
+"""Our networks as OpenVINO graphs, in float or with 8-bit convolutions.
+
+A tensor that a convolution reads in 8 bits passes one FakeQuantize node, which the shortcut around
+the convolution shares; weights have one scale per output channel. OpenVINO turns the pairs into
+integer arithmetic when it compiles.
+
+Letters: B images, R regions, C channels, h x w cells.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import openvino
+import openvino.opset13 as ops
+from torch import Tensor, nn
+
+from detector.efficientnet_lite0 import InvertedBottleneck, LiteC4, LiteRes5, SamePadConv
+from detector.engines.ranges import Range
+from detector.proposal_head import ProposalHead
+from detector.resnext import Bottleneck, ResNetC4, ResNetRes5, Stem
+
+Node = Any
+"""A node or an output of the graph; OpenVINO's stubs do not tell them apart."""
+
+_SIX = 6.0  # where ReLU6 ends
+
+
+class GraphBuilder:
+    """Writes modules with folded normalisation as graph nodes."""
+
+    def __init__(
+        self, names: Mapping[nn.Module, str], ranges: Mapping[str, Range] | None, weight_levels: int
+    ) -> None:
+        """Prepare.
+
+        Args:
+            names: Of the convolutions, as in `ranges`.
+            ranges: Of the inputs of convolutions that are to be computed in 8 bits; None for float.
+            weight_levels: 255, or 127 where products of two could run over (processors without
+                VNNI add pairs in 16 bits).
+        """
+        self._names = names
+        self._ranges = ranges or {}
+        self._weight_levels = weight_levels
+        self._rounded: dict[tuple[str, Range], Node] = {}
+
+    def trunk(self, trunk: ResNetC4 | LiteC4) -> openvino.Model:
+        """(B, 3, H, W) -> (B, h, w, C4)."""
+        pixels = ops.parameter([-1, 3, -1, -1], np.float32)
+        features: Node = pixels
+        for part in trunk.parts():
+            features = self._part(part, features)
+        return openvino.Model([ops.result(_channels_last(features))], [pixels], "trunk")
+
+    def proposal_head(self, head: ProposalHead) -> openvino.Model:
+        """(B, h, w, C4) -> (B, A, h, w), (B, 4 * A, h, w)."""
+        c4 = ops.parameter([-1, -1, -1, head.conv.in_channels], np.float32)
+        hidden = ops.relu(self.convolution(head.conv, _channels_first(c4)))
+        outputs = [self.convolution(each, hidden) for each in (head.logits, head.deltas)]
+        return openvino.Model([ops.result(each) for each in outputs], [c4], "proposal_head")
+
+    def res5(self, res5: ResNetRes5 | LiteRes5, in_width: int) -> openvino.Model:
+        """(R, P, P, C4) -> (R, D): the last stage and the mean over its bins."""
+        pooled = ops.parameter([-1, -1, -1, in_width], np.float32)
+        features = _channels_first(pooled)
+        if isinstance(res5, LiteRes5):
+            features = self._part(res5.stages, features)
+            features = ops.clamp(self._sequence(res5.head, features), 0.0, _SIX)
+        else:
+            features = self._part(res5.blocks, features)
+        mean = ops.reduce_mean(features, ops.constant(np.array([2, 3])), False)
+        return openvino.Model([ops.result(mean)], [pooled], "res5")
+
+    def map_convolution(self, convs: list[nn.Conv2d]) -> openvino.Model:
+        """(B, h, w, C4) -> (B, h, w, C) of each 1x1 convolution, without its bias."""
+        c4 = ops.parameter([-1, -1, -1, convs[0].in_channels], np.float32)
+        features = _channels_first(c4)
+        outputs = [
+            _channels_last(self.convolution(conv, features, has_bias=False)) for conv in convs
+        ]
+        return openvino.Model([ops.result(each) for each in outputs], [c4], "map_convolution")
+
+    def res5_from_bins(self, res5: ResNetRes5) -> openvino.Model:
+        """The rest of the last stage after `map_convolution` and pooling.
+
+        (R, P, P, C) and (R, p, p, D), both NHWC, of the first convolution and of the shortcut, ->
+        (R, D).
+        """
+        first, *others = blocks_of(res5.blocks)
+        shortcut = shortcut_conv(first)
+        assert shortcut is not None
+        inner = ops.parameter([-1, -1, -1, first.conv1.out_channels], np.float32)
+        outer = ops.parameter([-1, -1, -1, shortcut.out_channels], np.float32)
+        features = ops.relu(ops.add(_channels_first(inner), _per_channel(first.conv1.bias)))
+        features = ops.relu(self.convolution(first.conv2, features))
+        features = self.convolution(first.conv3, features)
+        around = ops.add(_channels_first(outer), _per_channel(shortcut.bias))
+        features = ops.relu(ops.add(features, around))
+        for block in others:
+            features = self._bottleneck(block, features)
+        mean = ops.reduce_mean(features, ops.constant(np.array([2, 3])), False)
+        return openvino.Model([ops.result(mean)], [inner, outer], "res5_from_bins")
+
+    def convolution(self, conv: nn.Conv2d, features: Node, *, has_bias: bool = True) -> Node:
+        """A convolution, in 8 bits where its input has a range."""
+        within = self._ranges.get(self._names[conv])
+        weight = conv.weight.detach().float()
+        if conv.groups > 1:
+            weight = weight.reshape(conv.groups, -1, *weight.shape[1:])
+        kernel: Node = ops.constant(np.ascontiguousarray(weight.numpy()))
+        if within is not None:
+            features = self._round(features, within)
+            kernel = self._round_weight(kernel, weight)
+        before, after = _paddings(conv)
+        function: Callable[..., Node] = (
+            ops.group_convolution if conv.groups > 1 else ops.convolution
+        )
+        mode = "same_upper" if isinstance(conv, SamePadConv) else "explicit"
+        result = function(
+            features, kernel, list(conv.stride), before, after, list(conv.dilation), mode
+        )
+        if has_bias and conv.bias is not None:
+            result = ops.add(result, _per_channel(conv.bias))
+        return result
+
+    def _round(self, features: Node, within: Range) -> Node:
+        """To 8 bits and back; once for all that read the same tensor."""
+        node = features.get_node() if isinstance(features, openvino.Output) else features
+        key = (node.get_friendly_name(), within)
+        if key not in self._rounded:
+            # with a sign there is one step more below 0 than above
+            low = within.low * 128 / 127
+            bounds = (np.float32(low), np.float32(within.high))
+            self._rounded[key] = ops.fake_quantize(features, *bounds, *bounds, 256)
+        return self._rounded[key]
+
+    def _round_weight(self, kernel: Node, weight: Tensor) -> Node:
+        """One scale per output channel."""
+        dims = tuple(range(weight.dim() - 3, weight.dim()))
+        high = weight.abs().amax(dims, keepdim=True).clamp_min(1e-20).numpy()
+        return ops.fake_quantize(kernel, -high, high, -high, high, self._weight_levels)
+
+    def _part(self, part: nn.Module, features: Node) -> Node:
+        """A stem, a block, or a sequence of blocks."""
+        if isinstance(part, Stem):
+            features = ops.relu(self.convolution(part.conv1, features))
+            ones = [1, 1]
+            return ops.max_pool(features, [2, 2], ones, ones, ones, [3, 3]).output(0)
+        if isinstance(part, Bottleneck):
+            return self._bottleneck(part, features)
+        if isinstance(part, InvertedBottleneck):
+            return self._inverted(part, features)
+        assert isinstance(part, nn.Sequential), f"no graph for {type(part).__name__}"
+        if any(isinstance(layer, nn.Conv2d) for layer in part):
+            return self._sequence(part, features)
+        for each in part:
+            features = self._part(each, features)
+        return features
+
+    def _sequence(self, layers: nn.Sequential, features: Node) -> Node:
+        """Convolutions, what is left of their normalisation, and ReLU6."""
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                features = self.convolution(layer, features)
+            elif isinstance(layer, nn.ReLU6):
+                features = ops.clamp(features, 0.0, _SIX)
+            else:
+                assert isinstance(layer, nn.Identity), f"no graph for {type(layer).__name__}"
+        return features
+
+    def _bottleneck(self, block: Bottleneck, features: Node) -> Node:
+        """(B, in, h, w) -> (B, out, h / s, w / s)."""
+        within = self._ranges.get(self._names[block.conv1])
+        if within is not None:
+            features = self._round(features, within)
+        inner = ops.relu(self.convolution(block.conv1, features))
+        inner = ops.relu(self.convolution(block.conv2, inner))
+        outer = self.convolution(block.conv3, inner)
+        shortcut = shortcut_conv(block)
+        around = features if shortcut is None else self.convolution(shortcut, features)
+        return ops.relu(ops.add(outer, around))
+
+    def _inverted(self, block: InvertedBottleneck, features: Node) -> Node:
+        """(B, in, h, w) -> (B, out, h / s, w / s)."""
+        inner = features
+        if isinstance(block.expand, nn.Sequential):
+            inner = ops.clamp(self._sequence(block.expand, inner), 0.0, _SIX)
+        inner = ops.clamp(self._sequence(block.depthwise, inner), 0.0, _SIX)
+        narrow = self._sequence(block.project, inner)
+        return ops.add(narrow, features) if block.is_residual else narrow
+
+
+def blocks_of(stage: nn.Module) -> list[Bottleneck]:
+    """The bottlenecks of a stage."""
+    return [block for block in stage.children() if isinstance(block, Bottleneck)]
+
+
+def shortcut_conv(block: Bottleneck) -> nn.Conv2d | None:
+    """The convolution around a block, if there is one."""
+    if not isinstance(block.shortcut, nn.Sequential):
+        return None
+    conv = block.shortcut[0]
+    assert isinstance(conv, nn.Conv2d)
+    return conv
+
+
+def _channels_first(maps: Node) -> Node:
+    """(B, h, w, C) -> (B, C, h, w)."""
+    return ops.transpose(maps, ops.constant(np.array([0, 3, 1, 2])))
+
+
+def _channels_last(maps: Node) -> Node:
+    """(B, C, h, w) -> (B, h, w, C)."""
+    return ops.transpose(maps, ops.constant(np.array([0, 2, 3, 1])))
+
+
+def _per_channel(bias: Tensor | None) -> Node:
+    """A bias (C,) as a constant (1, C, 1, 1)."""
+    assert bias is not None
+    return ops.constant(bias.detach().float().reshape(1, -1, 1, 1).numpy())
+
+
+def _paddings(conv: nn.Conv2d) -> tuple[list[int], list[int]]:
+    """Cells added before and after, down and across; not used where the mode says `same`."""
+    assert not isinstance(conv.padding, str)
+    return list(conv.padding), list(conv.padding)

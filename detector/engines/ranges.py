@@ -1,0 +1,126 @@
+"""Which values go into each convolution: what 8-bit arithmetic needs to know of a detector.
+
+The ranges are those of some photos, measured once and kept beside the detector.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from torch import nn
+
+from detector.errors import CheckpointError
+from storage.artifacts import atomic_write_json
+
+FILE_SUFFIX = ".ranges.json"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Values between `low` and `high` keep their order in 8 bits, those outside are cut off.
+
+    low:  0 for what comes out of a ReLU, else -high
+    high: above 0
+    """
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Ranges of one detector.
+
+    by_convolution: of the input, by the name of the convolution in `AttributeRCNN`
+    weights_digest: of the weights they belong to, `digest_of`
+    num_photos:     they were measured on
+    likeness:       mean cosine of region features in 8 bits and in float32, on those photos;
+                    0 where it was not measured
+    """
+
+    by_convolution: Mapping[str, Range]
+    weights_digest: str
+    num_photos: int
+    likeness: float = 0.0
+
+    @property
+    def digest(self) -> str:
+        """Eight letters that name these ranges in logs and metadata."""
+        text = json.dumps(_content(self), sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:8]
+
+
+def digest_of(model: nn.Module) -> str:
+    """SHA-256 over all weights and buffers of a model, hexadecimal."""
+    digest = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def ranges_path(weights: Path) -> Path:
+    """Where the ranges of a detector lie: in its folder, or beside its one file."""
+    return weights / "detector.ranges.json" if weights.is_dir() else _beside(weights)
+
+
+def _beside(weights: Path) -> Path:
+    return weights.with_name(weights.name + FILE_SUFFIX)
+
+
+def write_ranges(path: Path, ranges: Ranges) -> None:
+    """Write ranges; the file appears whole.
+
+    Raises:
+        OSError: Disk full, no permission.
+    """
+    atomic_write_json(path, {"version": VERSION, **_content(ranges)})
+
+
+def read_ranges(path: Path) -> Ranges:
+    """Read ranges.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            raise CheckpointError(f"{path}: written by another release; calibrate again")
+        return Ranges(
+            by_convolution={
+                str(name): Range(low=float(low), high=float(high))
+                for name, (low, high) in content["ranges"].items()
+            },
+            weights_digest=str(content["weights"]),
+            num_photos=int(content["num_photos"]),
+            likeness=float(content["likeness"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not ranges of a detector: {error}") from error
+
+
+def check_ranges(ranges: Ranges, model: nn.Module) -> None:
+    """Ranges must have been measured with these weights.
+
+    Raises:
+        CheckpointError: They were not.
+    """
+    if ranges.weights_digest != digest_of(model):
+        raise CheckpointError(
+            "ranges for 8-bit arithmetic belong to other weights; calibrate this detector"
+        )
+
+
+def _content(ranges: Ranges) -> dict[str, object]:
+    return {
+        "weights": ranges.weights_digest,
+        "num_photos": ranges.num_photos,
+        "likeness": ranges.likeness,
+        "ranges": {
+            name: [each.low, each.high] for name, each in sorted(ranges.by_convolution.items())
+        },
+    }
