@@ -52,6 +52,7 @@ class OscarAnchorGenerator(DefaultAnchorGenerator):  # type: ignore[misc]  # det
         self, sizes: Sequence[float] = (), aspect_ratios: Sequence[float] = ()
     ) -> Tensor:
         """(A, 4) float32 of the cell at the origin."""
+        self.num_ratios = len(aspect_ratios)
         by_ratio = cell_anchors(sizes, aspect_ratios, ANCHOR_STRIDE)
         by_size = by_ratio.view(len(aspect_ratios), len(sizes), 4).transpose(0, 1)
         return from_inclusive(by_size.reshape(-1, 4))
@@ -61,7 +62,8 @@ class OscarAnchorGenerator(DefaultAnchorGenerator):  # type: ignore[misc]  # det
 class OscarRPN(RPN):  # type: ignore[misc]  # detectron2 is untyped
     """Proposals as the published program takes them; training is detectron2's.
 
-    Overlap is counted between inclusive corners, and boxes that lie outside stay, without area.
+    Overlap is counted between inclusive corners, boxes that lie outside stay, without area, and
+    of equal scores (a sure network gives many of exactly 1) the same come first.
     """
 
     def predict_proposals(
@@ -74,7 +76,8 @@ class OscarRPN(RPN):  # type: ignore[misc]  # detectron2 is untyped
         """Proposals of each image, by falling score."""
         with torch.no_grad():
             (moved,) = self._decode_proposals(anchors, pred_anchor_deltas)
-            scores = pred_objectness_logits[0].sigmoid()
+            moved = self._ratio_by_ratio(moved)
+            scores = self._ratio_by_ratio(pred_objectness_logits[0]).sigmoid()
             num = min(self.pre_nms_topk[self.training], scores.shape[1])
             top_scores, top = scores.topk(num, dim=1)
             boxes = to_inclusive(moved.gather(1, top[..., None].expand(-1, -1, 4)))
@@ -82,6 +85,13 @@ class OscarRPN(RPN):  # type: ignore[misc]  # detectron2 is untyped
                 self._kept(clip(own, *size), own_scores, size)
                 for own, own_scores, size in zip(boxes, top_scores, image_sizes, strict=True)
             ]
+
+    def _ratio_by_ratio(self, values: Tensor) -> Tensor:
+        """(B, h * w * A, ...), anchors of a cell in detectron2's order, in the published one."""
+        per_cell = self.anchor_generator.num_anchors[0]
+        ratios = self.anchor_generator.num_ratios
+        cells = values.unflatten(1, (-1, per_cell // ratios, ratios))
+        return cells.transpose(2, 3).reshape(values.shape)
 
     def _kept(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Any:
         is_large = (boxes[:, 2:] - boxes[:, :2] + 1 >= self.min_box_size).all(dim=1)
