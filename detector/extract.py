@@ -34,7 +34,7 @@ from storage.errors import UnreadableImageError
 from storage.images import decode, read_photo
 from storage.places import Place
 from storage.published.label_maps import LabelMap
-from storage.records import ImageRegions, ImageSource, Quarantined
+from storage.records import WIDTH_FIRST, ImageRegions, ImageSource, Quarantined
 from storage.region_slices import (
     RegionSettings,
     ShardReport,
@@ -111,6 +111,7 @@ def settings_of(
     engine: Engine,
     rules: RegionRules | None = None,
     dtype: Literal["float16", "float32"] = "float16",
+    geometry: str = WIDTH_FIRST,
 ) -> RegionSettings:
     """What the shards of a detector say of themselves.
 
@@ -119,10 +120,12 @@ def settings_of(
         engine: What computes.
         rules: Which regions are kept; None takes the model's own.
         dtype: In which features are kept.
+        geometry: In which order the box numbers of a region are to end.
     """
     return RegionSettings(
         detector=detector.fingerprint,
         feature_width=detector.model.feature_width,
+        geometry=geometry,
         dtype=dtype,
         rules=describe_rules(rules or detector.model.config.regions),
         engine=engine.describe(),
@@ -134,6 +137,7 @@ def extractor_of(
     *,
     rules: RegionRules | None = None,
     dtype: Literal["float16", "float32"] = "float16",
+    geometry: str = WIDTH_FIRST,
     precision: Precision = "exact",
     workers: int = 1,
     batch_size: int = 1,
@@ -146,6 +150,7 @@ def extractor_of(
         detector: As loaded; it stays as it is.
         rules: Which regions are kept; None takes the model's own.
         dtype: In which features are kept.
+        geometry: In which order the box numbers of a region are to end.
         precision: What computes them (`detector.engines`).
         workers: Threads that read and resize photos; on a CPU as many compute.
         batch_size: Most photos of one size that are computed together; on a CPU, at once.
@@ -157,7 +162,7 @@ def extractor_of(
     return Extractor(
         engine=engine,
         label_map=detector.label_map,
-        settings=settings_of(detector, engine, rules, dtype),
+        settings=settings_of(detector, engine, rules, dtype, geometry),
         rules=rules or detector.model.config.regions,
         workers=workers,
         batch_size=1 if is_cpu else batch_size,

@@ -25,7 +25,7 @@ def describe(
     regions: Mapping[str, ImageRegions],
     tags: Mapping[str, ImageTags],
     *,
-    geometry: str = WIDTH_FIRST,
+    geometry: str | None = None,
     on_batch: Callable[[int, int], None],
 ) -> list[Said]:
     """Let a captioning model speak of every photo.
@@ -34,7 +34,7 @@ def describe(
         model: folder of a captioning model.
         regions: photo -> what the detector saw, by the detector the model was trained with.
         tags: the same photos -> words.
-        geometry: order of the last two numbers of the region geometry.
+        geometry: order of the last two numbers of stored regions; None gives the model its own.
         on_batch: told (done, total) photos.
 
     Raises:
@@ -43,12 +43,13 @@ def describe(
     from oscar_core.model_folder import read_model
     from oscar_core.run import predict_task
 
-    language = str(getattr(read_model(model).config, "language", "zh"))
+    stored = read_model(model)
+    language = str(getattr(stored.config, "language", "zh"))
     library = Library(
         regions=regions,
         tags=tags,
         annotations=Annotations(captions=tuple(_asked(each, language) for each in regions)),
-        geometry=geometry,
+        geometry=geometry or stored.geometry or WIDTH_FIRST,
     )
     predictions = predict_task(model=model, library=library, split=_SPLIT, on_batch=on_batch)
     return [

@@ -29,6 +29,7 @@ from oscar_core.published.checkpoints import KINDS, MODELS, load_published_folde
 from oscar_core.task import Knowledge, load_task
 from oscar_core.tokens import read_vocabulary, write_vocabulary
 from storage.artifacts import atomic_path, atomic_write_json
+from storage.records import HEIGHT_FIRST, WIDTH_FIRST
 
 WEIGHTS, SETTINGS, VOCABULARY, ANSWERS = (
     "model.safetensors",
@@ -62,6 +63,8 @@ class StoredModel:
     hub:              sizes of the encoder and settings of the head, as the model was built; None in
                       folders that do not say the latter: then `config` decides
     has_seen_regions: False for a BERT, whose parts for regions start anew in any size
+    geometry:         order of the last two numbers of the regions it learned from; None where the
+                      folder does not tell, as published ones
     """
 
     task: str
@@ -71,6 +74,7 @@ class StoredModel:
     weights: dict[str, Tensor]
     has_seen_regions: bool = True
     hub: OscarHubConfig | None = None
+    geometry: str | None = None
 
     @property
     def is_encoder(self) -> bool:
@@ -117,8 +121,18 @@ def write_model(
     encoder: OscarConfig,
     knowledge: Knowledge,
     model: nn.Module,
+    geometry: str | None = None,
 ) -> None:
     """Write a model folder; every file appears whole.
+
+    Args:
+        folder: Is made.
+        task: Name of its task.
+        config: That task's `Config`.
+        encoder: Sizes of the encoder.
+        knowledge: Tokenizer and answers.
+        model: Whose weights are kept.
+        geometry: Order of the last two numbers of the regions it learned from, if known.
 
     Raises:
         OSError: It cannot be written.
@@ -142,6 +156,8 @@ def write_model(
     }
     if isinstance(model, OscarPreTrained):
         content["head"] = model.config.head_settings()
+    if geometry is not None:
+        content["geometry"] = geometry
     atomic_write_json(folder / SETTINGS, content)
 
 
@@ -172,9 +188,16 @@ def read_model(folder: Path) -> StoredModel:
                 answers=tuple(json.loads((folder / ANSWERS).read_text(encoding="utf-8"))),
             ),
             weights=load_file(folder / WEIGHTS),
+            geometry=_order(content.get("geometry")),
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise WeightsError(f"{folder}: no model can be read from it ({error})") from error
+
+
+def _order(geometry: object) -> str | None:
+    if geometry not in (None, WIDTH_FIRST, HEIGHT_FIRST):
+        raise ValueError(f"geometry: {geometry!r} is not known")
+    return None if geometry is None else str(geometry)
 
 
 def _hub(encoder: OscarConfig, head: Mapping[str, Any]) -> OscarHubConfig:

@@ -3,12 +3,17 @@
 Letters: N regions, D appearance width, F = D + 6.
 """
 
+from itertools import islice
+
 import numpy as np
 from numpy.typing import NDArray
 
 from oscar_core.errors import PackingError
-from storage.box_numbers import box_numbers
+from storage.box_numbers import NUM_BOX_NUMBERS, box_numbers, orders_of
+from storage.library import Library
 from storage.records import HEIGHT_FIRST, INCLUDED, WIDTH_FIRST, ImageRegions
+
+_NUM_LOOKED_AT = 20
 
 
 def region_inputs(regions: ImageRegions, geometry: str = WIDTH_FIRST) -> NDArray[np.float32]:
@@ -37,3 +42,40 @@ def region_inputs(regions: ImageRegions, geometry: str = WIDTH_FIRST) -> NDArray
         return features
     numbers = box_numbers(regions.boxes, regions.height, regions.width, geometry)
     return np.ascontiguousarray(np.concatenate([features, numbers], axis=1), dtype=np.float32)
+
+
+def geometry_of(library: Library) -> str | None:
+    """In which order a library's regions end: `WIDTH_FIRST` or `HEIGHT_FIRST`.
+
+    Where the numbers are stored with the features, the first images tell.
+
+    Returns:
+        None where nothing tells, as with square boxes in square images.
+    """
+    if library.geometry != INCLUDED:
+        return library.geometry
+    for regions in islice(library.regions.values(), _NUM_LOOKED_AT):
+        numbers = regions.features[:, -NUM_BOX_NUMBERS:].astype(np.float32)
+        orders = orders_of(numbers, regions.boxes, regions.height, regions.width)
+        if len(orders) == 1:
+            return orders.pop()
+    return None
+
+
+def check_geometry(library: Library, trained: str | None, model: str) -> None:
+    """Refuse regions in another order than a model has learned from.
+
+    Args:
+        library: What the model is to read.
+        trained: The order it was trained with; None where its folder does not tell.
+        model: What to call it in an error.
+
+    Raises:
+        PackingError: The orders are known and differ.
+    """
+    held = geometry_of(library) if trained is not None else None
+    if held is not None and held != trained:
+        raise PackingError(
+            f"{model}: was trained with regions that end {trained}, these end {held}; extract them "
+            f"with `geometry: {trained}` in section `detect`, or choose another model"
+        )

@@ -21,7 +21,7 @@ from oscar_core.model_folder import (
     write_model,
 )
 from oscar_core.published.weights_file import weights_file
-from oscar_core.regions import region_inputs
+from oscar_core.regions import check_geometry, geometry_of, region_inputs
 from oscar_core.starting import take_over
 from oscar_core.task import Knowledge, Scores, Task, load_task
 from oscar_core.tokens import Tokenizer, build_vocabulary, read_vocabulary
@@ -54,6 +54,7 @@ def train_task(
     on_step: Callable[[StepReport], None],
     should_stop: Callable[[], bool] = lambda: False,
     hidden_dropout: float | None = None,
+    geometry: str | None = None,
 ) -> TrainSummary:
     """Train a model and write its folder; goes on from the last checkpoint.
 
@@ -73,8 +74,11 @@ def train_task(
         on_step: Told after every update.
         should_stop: Asked after every update; True saves a checkpoint and ends.
         hidden_dropout: Instead of that of the sizes, also where they are those of `start`.
+        geometry: Order of the last two numbers of the regions that `start` learned from, where its
+            folder does not tell; None takes any.
 
     Raises:
+        PackingError: The regions end in another order than `start` learned.
         TaskError: Unknown task, nothing to learn.
         WeightsError: `start` does not fit.
         TrainingError, TrainingStoppedError: See `oscar_core.training.loop.train`.
@@ -82,6 +86,8 @@ def train_task(
     check_trackers(training.trackers)
     chosen = load_task(task)
     before = read_model(start) if start is not None else None
+    trained = geometry if before is None or before.geometry is None else before.geometry
+    check_geometry(library, trained, "this training" if start is None else start.name)
     knowledge = Knowledge(
         tokenizer=_tokenizer(chosen, settings, library, vocabulary, before),
         answers=chosen.answers(settings, library),
@@ -130,6 +136,7 @@ def train_task(
                 encoder=sizes,
                 knowledge=knowledge,
                 model=model,
+                geometry=geometry_of(library),
             )
             files = _files(folder)
             write_trained(folder.parent / TRAINED, lesson.identity, asdict(summary), files)
@@ -162,9 +169,11 @@ def predict_task(
 
     Raises:
         WeightsError: The model cannot be read.
+        PackingError: The regions end in another order than the model learned.
         TaskError: Nothing to predict.
     """
     stored = read_model(model)
+    check_geometry(library, stored.geometry, model.name)
     device = _fastest_device()
     task, built = load_task(stored.task), stored.build().to(device)
     examples = task.examples(stored.config, library, split)

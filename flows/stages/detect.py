@@ -39,12 +39,16 @@ class Config:
                 `vinvl_readme`), or rules; None takes the model's
     precision:  "exact": float32, the regions of the original program; "fast": what the machine
                 computes fastest
+    geometry:   order in which the six box numbers of a region end for the models that read it:
+                "width_first" w/W, h/H, as Oscar's authors wrote, or "height_first". Shards tell it,
+                and models of the other order refuse them
     """
 
     batch_size: int = 8
     rules: RulesName | RegionRules | None = None
     precision: Literal["exact", "fast"] = "exact"
     dtype: Literal["float16", "float32"] = "float16"
+    geometry: Literal["width_first", "height_first"] = "width_first"
     rows_per_shard: int = 256
 
 
@@ -147,6 +151,7 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
         detector,
         rules=None if config.rules is None else rules_of(config.rules),
         dtype=config.dtype,
+        geometry=config.geometry,
         precision=config.precision,
         workers=torch.get_num_threads(),
         batch_size=config.batch_size,

@@ -6,7 +6,7 @@ Goes on from its last checkpoint when it was interrupted; checkpoints are remove
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.child_scale import should_stop
 from flows.model_card import Learned, write_model_card
@@ -33,6 +33,8 @@ class Config:
     encoder:    sizes of a new model; one that goes on from `start` keeps its own
     vocabulary: a BERT vocabulary; None builds one from the training texts, or keeps that of `start`
     hidden_dropout: instead of that of the sizes, those of `start` included
+    geometry:   order of the last two numbers of the regions that a published `start` learned from;
+                regions in another order are refused. None: what its folder tells, or any
     """
 
     task: str
@@ -41,6 +43,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     vocabulary: Path | None = None
     hidden_dropout: float | None = None
+    geometry: Literal["width_first", "height_first"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         on_step=tell,
         should_stop=should_stop,
         hidden_dropout=config.hidden_dropout,
+        geometry=config.geometry,
     )
     if is_writer():
         facts = {"examples": summary.num_examples, "updates": summary.num_steps}
