@@ -172,7 +172,8 @@ def anchors_of(built: Any, model: AttributeRCNN, c4: Tensor) -> Tensor:
     """Anchors of detectron2 in inclusive pixels and our order, (h * w * A, 4)."""
     anchors = built.proposal_generator.anchor_generator([c4])[0].tensor - _OUTSIDE
     sizes, ratios = len(model.config.anchor_sizes), len(model.config.aspect_ratios)
-    return anchors.view(-1, sizes, ratios, 4).transpose(1, 2).reshape(-1, 4)
+    ordered: Tensor = anchors.view(-1, sizes, ratios, 4).transpose(1, 2).reshape(-1, 4)
+    return ordered
 
 
 @torch.inference_mode()

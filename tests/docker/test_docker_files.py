@@ -120,6 +120,12 @@ def test_what_is_installed_for_detectron2_is_pinned() -> None:
     commit = re.search(r"^commit=(\w+)$", (DOCKER / "build_detectron2").read_text(), re.MULTILINE)
     assert commit is not None
     assert len(commit[1]) == 40
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert extras["detectron2"] == [
+        f"detectron2 @ git+https://github.com/facebookresearch/detectron2@{commit[1]}"
+    ]
     for name in ("cuda_compiler.txt", "detectron2.txt"):
         for line in (DOCKER / name).read_text().splitlines():
             assert line.startswith("#") or re.fullmatch(r"[\w-]+==[\w.]+", line)
