@@ -1,20 +1,25 @@
 """Extraction of a list of photos: cutting it, going on, taking over what is known."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
 from detector.checkpoints import read_detector
-from detector.extract import extract_shard, extractor_of
-from detector.slices import Slices
+from detector.extract import extract_shard, extract_shards, extractor_of
+from detector.slices import Slice, Slices
+from storage.errors import SourceError
+from storage.photo_sources.collection import Collection, photos_in
 from storage.places import Place
 from storage.quarantine import read_quarantine
 from storage.records import ImageSource
 from storage.region_shards import RegionReader
 from storage.region_slices import read_slice
 from tests.builders_extraction import TINY, Ground
+from tests.builders_photos import lay_parquet, lay_table, lay_tar
 from tests.builders_scenes import block_photos
 
 
@@ -150,3 +155,88 @@ class _Known:
 
     def find(self, image_id: str, content_hash: str):
         return self._reader[image_id]
+
+
+def test_slices_one_after_the_other_are_what_each_is_alone(ground: Ground) -> None:
+    ground.list_photos([*ground.sources, ground.sources[1]])  # the last slice holds a repeated id
+    extractor = extractor_of(read_detector(ground.folder / "detector"), workers=2, batch_size=2)
+    slices = Slices(ground.sources, 3)
+    alone = [extract_shard(each, Place(ground.folder / "alone"), extractor) for each in slices]
+    through: list[int] = []
+    place = Place(ground.folder / "together")
+    together = list(extract_shards(slices, place, extractor, through.append))
+    assert together == alone
+    assert sum(through) == slices.num_photos == 11
+    assert sum(len(report.quarantined) for report in together) == 2
+    again = list(extract_shards(reversed(slices), place, extractor))
+    assert again == alone[::-1]
+
+
+def test_the_next_slice_is_read_before_the_last_is_written(ground: Ground) -> None:
+    """And no earlier than it is needed: another process may take it."""
+    extractor = extractor_of(read_detector(ground.folder / "detector"))
+    asked: list[int] = []
+
+    def asking() -> Iterator[Slice]:
+        for each in Slices(ground.sources, 2):
+            asked.append(each.key.number)
+            yield each
+
+    reports = extract_shards(asking(), Place(ground.folder / "out"), extractor)
+    first = next(reports)
+    assert first.number == 0
+    assert 0 < max(asked) < 4
+    reports.close()
+
+
+def test_photos_of_all_kinds_of_collections_are_extracted(ground: Ground) -> None:
+    photos = {source.image_id: Path(source.path).read_bytes() for source in ground.sources}
+    whole = {name: content for name, content in photos.items() if content != b"no photo"}
+    lay_tar(ground.folder / "x.tar", photos)
+    lay_table(ground.folder / "x.tsv", whole)
+    lay_parquet(ground.folder / "x.parquet", photos)
+    extractor = extractor_of(read_detector(ground.folder / "detector"), workers=2, batch_size=2)
+    in_files = extract_shard(Slices(ground.sources, 10)[0], Place(ground.folder / "f"), extractor)
+    for name in ("x.tar", "x.tsv", "x.parquet"):
+        found = photos_in(Collection(place=ground.folder / name))
+        stretch = Slices([each for each in found if isinstance(each, ImageSource)], 10)[0]
+        report = extract_shard(stretch, Place(ground.folder / name.replace(".", "-")), extractor)
+        assert (report.entry.rows, report.num_regions) == (9, in_files.num_regions)
+        assert len(report.quarantined) == len(stretch.photos) - 9
+
+
+def test_a_store_that_does_not_answer_ends_the_work_and_sets_nothing_aside(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr("storage.photo_files._WAIT_SECONDS", 0.0)
+    photos = {source.image_id: Path(source.path).read_bytes() for source in ground.sources}
+    for name, content in photos.items():
+        store.pipe(f"/far/{name}.png", content)
+    found = photos_in(Collection(place="memory://far"))
+    slices = Slices([each for each in found if isinstance(each, ImageSource)], 4)
+    extractor = extractor_of(read_detector(ground.folder / "detector"), workers=2, batch_size=2)
+    place = Place(ground.folder / "remote")
+    read, answers = type(store).cat_file, 6
+
+    def fails(self: object, path: str, *arguments: object, **named: object) -> bytes:
+        nonlocal answers
+        answers -= 1
+        if answers < 0:
+            raise ConnectionError("the line is dead")
+        return read(self, path, *arguments, **named)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(store), "cat_file", fails)
+            with pytest.raises(SourceError, match="the line is dead"):
+                list(extract_shards(slices, place, extractor))
+        assert place.names() in ([], ["regions-00000.parquet"])
+        reports = list(extract_shards(slices, place, extractor))
+        assert [report.entry.rows for report in reports] == [4, 3, 2]
+        store.rm(f"/far/{slices[0].photos[0].image_id}.png")
+        (ground.folder / "remote/regions-00000.parquet").unlink()
+        (dropped,) = extract_shard(slices[0], place, extractor).quarantined
+        assert dropped.reason == "unreadable"
+    finally:
+        store.rm("/far", recursive=True)
