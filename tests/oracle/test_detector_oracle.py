@@ -8,6 +8,7 @@ differ by 2e-3 + 1e-3 relative, boxes by 2e-2 px, scores by 1e-3. Numbers, label
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
+from detector import load_detector
 from detector.anchors import visible_anchors
+from detector.checkpoints import read_detector
 from detector.compat import PUBLISHED, Compat
 from detector.model import AttributeRCNN
 from detector.postprocess import keep_regions
@@ -29,6 +32,7 @@ from detector.published.checkpoint_names import (
     from_published,
     to_published,
 )
+from detector.published.sizes import NOT_IN_TENSORS
 from detector.published.weights_file import read_published_weights
 from detector.published.yaml_keys import config_from_settings
 from detector.see import Detections, see
@@ -175,6 +179,37 @@ def test_every_published_tensor_has_one_place_and_comes_back(network: str) -> No
         assert torch.equal(written[name], tensor), name
     again = from_published(written, model.cell_anchors)
     assert again.keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("network", listed(list(NETWORKS)))
+def test_tensors_tell_the_network(network: str) -> None:
+    wanted = config_from_settings(NETWORKS[network]["config_overrides"])
+    path = FOLDER / f"{network}.weights.safetensors"
+    found = read_detector(path).model.config
+    told = {field.name for field in fields(wanted)} - NOT_IN_TENSORS.keys() - {"regions"}
+    assert {n: getattr(found, n) for n in told} == {n: getattr(wanted, n) for n in told}
+    stated = read_detector(path, settings=NETWORKS[network]["config_overrides"]).model.config
+    assert replace(stated, regions=wanted.regions) == wanted
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_load_detector_sees_what_the_original_saw(case: tuple[str, int]) -> None:
+    network, number = case
+    variants = NETWORKS[network]["variants"]
+    by_confidence = [n for n, each in variants.items() if each["MODEL.ROI_HEADS.NMS_FILTER"] == 1]
+    if not by_confidence:
+        pytest.skip("no variant of filter 1, the one whose order a region record has")
+    variant = by_confidence[0]
+    detector = load_detector(
+        FOLDER / f"{network}.weights.safetensors", settings=settings_of(network, variant)
+    )
+    [found] = detector.detect([photo_of(network, number)], compat=PUBLISHED)
+    wanted = expected(network, number, f"{variant}.")
+    assert found.class_ids.tolist() == wanted["labels"].tolist()
+    agree(torch.from_numpy(found.boxes), wanted["boxes_orig"], PIXELS, "boxes_orig")
+    agree(torch.from_numpy(found.confidences), wanted["scores"], SCORES, "scores")
+    features = expected(network, number)["features"][wanted["feat_index"].long()]
+    agree(torch.from_numpy(found.features), features, VALUES, "features")
 
 
 @pytest.mark.parametrize("case", IMAGES)
