@@ -271,25 +271,37 @@ def detect(
     ] = None,
     run: TrainedRun = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Folder of a detector instead of the run's.")
+        str | None, typer.Option("--weights", help="A detector (folder or file), not the run's.")
+    ] = None,
+    labelmap: Annotated[
+        Path | None, typer.Option("--labelmap", help="Names for weights without any beside them.")
+    ] = None,
+    precision: Annotated[Literal["exact", "fast"], typer.Option("--precision")] = "exact",
+    rules: Annotated[
+        Literal["vinvl_released", "vinvl_readme"] | None,
+        typer.Option("--rules", help="Which regions are kept, instead of the detector's rules."),
     ] = None,
     threshold: Annotated[
         float, typer.Option("--threshold", help="Least confidence of a box drawn.")
     ] = 0.2,
+    most: Annotated[int, typer.Option("--most", help="Most boxes drawn.", min=0)] = 40,
 ) -> None:
     """Tell what a photo shows: boxes, objects, attributes, Chinese tags."""
     from rich.console import Console
 
-    from flows.commands.detect import check_picture_name, see_photo
+    from flows.commands.detect import DetectorWishes, check_picture_name, see_photo
     from flows.file_sources import of_option
 
     if save is not None:
         check_picture_name(save)
-    seen = see_photo(photo, run=run, weights=of_option(weights, sys.stderr))
+    wishes = DetectorWishes(
+        weights=of_option(weights, sys.stderr), label_map=labelmap, precision=precision, rules=rules
+    )
+    seen = see_photo(photo, run=run, wishes=wishes)
     Console(soft_wrap=True).print(seen.table())
+    typer.echo("\n".join(("", *seen.detector)))
     if save is not None:
-        seen.save(save, threshold=threshold)
-        typer.echo(f"drawn in {save}")
+        typer.echo(seen.save(save, threshold=threshold, most=most))
 
 
 @app.command()

@@ -8,50 +8,133 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-_COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#db2777", "#0891b2", "#4d7c0f")
+from flows.label_places import Box, LabelPlaces, Place
+
+_COLOURS = ("#2563eb", "#b91c1c", "#047857", "#b45309", "#7c3aed", "#be185d", "#0e7490", "#4d7c0f")
+_LONG_SIDE = 1280
+"""A smaller photo is enlarged to it, so that the text is sharp [pixels]."""
+_LEAST_FONT = 16
+_PAPER = "#ffffff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
     """One region to draw. box: x1, y1, x2, y2 in pixels of the photo."""
 
-    box: tuple[float, float, float, float]
+    box: Box
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """A label on its way to the picture; all in pixels of the picture."""
+
+    box: Box
+    text: str
+    colour: str
+    place: Place | None
 
 
 def draw_regions(pixels: NDArray[np.uint8], labels: Sequence[Label]) -> Image.Image:
     """Return a copy of the photo with boxes and labels; no label covers another one.
 
-    A label goes to the first free place along its box's edges, then to the nearest free row of
-    the photo; photos under 480 pixels on the long side are enlarged first so that text fits.
+    A label goes beside its box; where that is full to the nearest free place, with a line to its
+    box; and where there is none near it, into a list below the photo, with a number at the box.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         labels: most certain first; the first ones get the best places.
     """
     photo = Image.fromarray(pixels)
-    scale = max(1.0, 800 / max(photo.size))
+    scale = max(1.0, _LONG_SIDE / max(photo.size))
     if scale > 1:
         size = (round(photo.width * scale), round(photo.height * scale))
         photo = photo.resize(size, Image.Resampling.BICUBIC)
-    font = _font(max(14, round(max(photo.size) / 55)))
-    draw = ImageDraw.Draw(photo)
-    scaled = [tuple(edge * scale for edge in label.box) for label in labels]
-    for number, box in enumerate(scaled):
-        draw.rectangle(
-            box, outline=_COLOURS[number % len(_COLOURS)], width=max(2, int(font.size) // 8)
-        )
-    taken: list[tuple[float, float, float, float]] = []
-    for number, (label, box) in enumerate(zip(labels, scaled, strict=True)):
-        left, top, right, bottom = draw.textbbox((0, 0), label.text, font=font)
-        width, height = right - left + 8, bottom - top + 6
-        place = _free_place(box, width, height, photo.size, taken)
+    font = _font(max(_LEAST_FONT, round(max(photo.size) / 72)))
+    drawn, listed = _placed(labels, scale, photo.size, font)
+    _draw_boxes(photo, drawn, font)
+    _draw_labels(photo, drawn, font)
+    return _with_list(photo, listed, font)
+
+
+def _placed(
+    labels: Sequence[Label], scale: float, size: tuple[int, int], font: ImageFont.FreeTypeFont
+) -> tuple[list[_Drawn], list[_Drawn]]:
+    """All labels with their places, and those whose text goes into the list, numbered from 1."""
+    places = LabelPlaces(*size)
+    drawn: list[_Drawn] = []
+    listed: list[_Drawn] = []
+    for number, label in enumerate(labels):
+        x1, y1, x2, y2 = (edge * scale for edge in label.box)
+        box = (x1, y1, x2, y2)
+        text, colour = label.text, _COLOURS[number % len(_COLOURS)]
+        place = places.place(box, *_label_size(text, font))
         if place is None:
-            continue
-        taken.append((place[0], place[1], place[0] + width, place[1] + height))
-        draw.rectangle(taken[-1], fill=_COLOURS[number % len(_COLOURS)])
-        draw.text((place[0] + 4 - left, place[1] + 3 - top), label.text, font=font, fill="white")
-    return photo
+            text = str(len(listed) + 1)
+            listed.append(_Drawn(box=box, text=f"{text}  {label.text}", colour=colour, place=None))
+            place = places.place(box, *_label_size(text, font))
+        drawn.append(_Drawn(box=box, text=text, colour=colour, place=place))
+    return drawn, listed
+
+
+def _draw_boxes(photo: Image.Image, drawn: Sequence[_Drawn], font: ImageFont.FreeTypeFont) -> None:
+    """Outlines with a light rim, large boxes first, then the lines to labels that stand apart."""
+    draw = ImageDraw.Draw(photo)
+    line = max(2, round(font.size / 7))
+    for each in sorted(drawn, key=lambda each: -_area(each.box)):
+        draw.rectangle(_grown(each.box, 1), outline=_PAPER, width=line + 2)
+        draw.rectangle(each.box, outline=each.colour, width=line)
+    for each in drawn:
+        if each.place is not None and each.place.leader is not None:
+            draw.line(each.place.leader, fill=_PAPER, width=line + 2)
+            draw.line(each.place.leader, fill=each.colour, width=line)
+
+
+def _draw_labels(photo: Image.Image, drawn: Sequence[_Drawn], font: ImageFont.FreeTypeFont) -> None:
+    draw = ImageDraw.Draw(photo)
+    for each in drawn:
+        if each.place is not None:
+            left, top, right, bottom = each.place.area
+            draw.rectangle((left, top, right - 1, bottom - 1), fill=each.colour, outline=_PAPER)
+            middle = (top + bottom) / 2
+            draw.text((left + _margin(font), middle), each.text, _PAPER, font, anchor="lm")
+
+
+def _with_list(
+    photo: Image.Image, listed: Sequence[_Drawn], font: ImageFont.FreeTypeFont
+) -> Image.Image:
+    """The photo with the listed labels below it, in as many columns as fit."""
+    if not listed:
+        return photo
+    sizes = [_label_size(each.text, font) for each in listed]
+    wide, high = max(width for width, _ in sizes), sizes[0][1]
+    num_columns = max(1, int(photo.width // wide))
+    num_rows = -(-len(listed) // num_columns)
+    page = Image.new("RGB", (max(photo.width, round(wide)), photo.height + num_rows * high), _PAPER)
+    page.paste(photo)
+    draw = ImageDraw.Draw(page)
+    for number, each in enumerate(listed):
+        column, row = divmod(number, num_rows)
+        left, middle = column * wide + _margin(font), photo.height + (row + 0.5) * high
+        draw.text((left, middle), each.text, each.colour, font, anchor="lm")
+    return page
+
+
+def _label_size(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
+    """Width and height with margins; every label of a font is equally high."""
+    return round(font.getlength(text)) + 2 * _margin(font), round(font.size * 1.4)
+
+
+def _margin(font: ImageFont.FreeTypeFont) -> int:
+    return max(3, round(font.size / 4))
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _grown(box: Box, pixels: float) -> Box:
+    return box[0] - pixels, box[1] - pixels, box[2] + pixels, box[3] + pixels
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
@@ -60,26 +143,3 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
         font = ImageFont.truetype(path, size, index=2)  # face 2 of the collection: Chinese
     font.set_variation_by_name("Medium")
     return font
-
-
-def _free_place(
-    box: Sequence[float],
-    width: float,
-    height: float,
-    photo_size: tuple[int, int],
-    taken: Sequence[tuple[float, float, float, float]],
-) -> tuple[float, float] | None:
-    """Upper left corner for a label of the given size, or None where the photo is full."""
-    x1, y1, x2, y2 = box
-    around = [(x1, y1 - height), (x1, y1), (x1, y2 - height), (x1, y2), (x2 - width, y1 - height)]
-    rows = sorted(np.arange(0, photo_size[1] - height, height), key=lambda row: abs(row - y1))
-    for x, y in [*around, *((x1, float(row)) for row in rows)]:
-        x = min(max(0.0, x), photo_size[0] - width)
-        y = min(max(0.0, y), photo_size[1] - height)
-        clear = all(
-            x + width <= left or x >= right or y + height <= top or y >= bottom
-            for left, top, right, bottom in taken
-        )
-        if clear:
-            return x, y
-    return None

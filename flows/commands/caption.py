@@ -20,7 +20,7 @@ def caption_photo(photo: Path, run: Path | None) -> Said:
     if run is None:
         raise MissingModelError("name a trained run with --run DIR, for example runs/demo")
     model = model_of(run, TASK)
-    seen = see_photo(photo, run=run, weights=None)
+    seen = see_photo(photo, run=run)
     image_id = seen.regions.image_id
     said = describe(
         model, {image_id: seen.regions}, {image_id: seen.tags}, on_batch=lambda done, total: None

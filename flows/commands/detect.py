@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -12,14 +13,22 @@ from flows.stages.translate_tags import Translator
 from storage.images import SUFFIXES
 from storage.records import DecodedImage, ImageRegions, ImageSource, ImageTags
 
+if TYPE_CHECKING:
+    from detector.config import RulesName
+    from detector.engine import Precision
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A photo, its regions, and a word for each."""
+    """A photo, its regions, and a word for each.
+
+    detector: which one saw it and how, a line each
+    """
 
     image: DecodedImage
     regions: ImageRegions
     tags: ImageTags
+    detector: tuple[str, ...] = ()
 
     def table(self) -> Table:
         """One line a region, most certain first."""
@@ -41,21 +50,35 @@ class Seen:
         tag = self.tags.tags[row]
         return compose(attributes[0], tag) if attributes and tag else tag
 
-    def save(self, path: Path, *, threshold: float) -> None:
-        """Draw the regions at or above a confidence on a copy of the photo.
+    def label(self, row: int) -> str:
+        """A region in both languages and its confidence: the tag, red car, 0.93."""
+        names = (*self.regions.attribute_names[row][:1], self.regions.class_names[row])
+        english, tag = " ".join(names), self.word(row)
+        words = [english] if tag in ("", english) else [tag, english]
+        return " ".join((*words, f"{self.regions.confidences[row]:.2f}"))
+
+    def save(self, path: Path, *, threshold: float, most: int) -> str:
+        """Draw the regions at or above a confidence on a copy of the photo, most certain first.
+
+        Returns:
+            What was drawn, a line.
 
         Raises:
             OSError: It cannot be written.
         """
         from flows.picture import Label, draw_regions
 
+        order = (-self.regions.confidences).argsort(kind="stable").tolist()
+        sure = [row for row in order if self.regions.confidences[row] >= threshold]
         labels = [
-            Label(box=(float(x1), float(y1), float(x2), float(y2)), text=self.word(row))
-            for row, (x1, y1, x2, y2) in enumerate(self.regions.boxes)
-            if self.regions.confidences[row] >= threshold
+            Label(box=(float(x1), float(y1), float(x2), float(y2)), text=self.label(row))
+            for row, (x1, y1, x2, y2) in zip(
+                sure[:most], self.regions.boxes[sure[:most]], strict=True
+            )
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_regions(self.image.pixels, labels).save(path)
+        return f"drawn in {path}: {len(labels)} of {len(order)} regions"
 
 
 def check_picture_name(path: Path) -> None:
@@ -68,32 +91,62 @@ def check_picture_name(path: Path) -> None:
         raise FlowError(f"{path}: not the name of a picture; end it in .png or .jpg")
 
 
-def see_photo(photo: Path, *, run: Path | None, weights: Path | None) -> Seen:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorWishes:
+    """Which detector is to see, and how.
+
+    weights:   folder or file of a detector instead of the run's
+    label_map: of a file without one beside it
+    rules:     instead of the run's, or of the detector's own
+    """
+
+    weights: Path | None = None
+    label_map: Path | None = None
+    precision: "Precision" = "exact"
+    rules: "RulesName | None" = None
+
+
+def see_photo(photo: Path, *, run: Path | None, wishes: DetectorWishes | None = None) -> Seen:
     """Detect and name what one photo shows.
 
     Args:
         photo: any picture file.
         run: a finished run whose detector and tag settings are used.
-        weights: folder of a detector instead of the run's.
+        wishes: what is to be otherwise.
 
     Raises:
         StorageError: The photo cannot be read.
         MissingModelError: No detector was named, or there is none.
+        DetectorError: What was named is no detector.
     """
-    from detector.checkpoints import read_detector
-    from detector.config import rules_of
-    from detector.detect import detect
+    from detector import load_detector
+    from detector.config import describe_rules
     from storage.images import decode
 
-    if run is None and weights is None:
+    wishes = wishes or DetectorWishes()
+    if run is None and wishes.weights is None:
         raise MissingModelError("name a trained run with --run DIR, or a detector with --weights")
     image = decode(ImageSource(image_id=photo.stem, path=photo))
     config = config_of(run) if run is not None else None
-    folder = weights if weights is not None or run is None else detector_of(run)
-    assert folder is not None
-    loaded = read_detector(folder)
-    chosen = config.detect.rules if config is not None else None
-    rules = None if chosen is None else rules_of(chosen)
-    regions = detect(loaded.model, [image], loaded.label_map, rules=rules)[0]
+    weights = wishes.weights
+    if weights is None:
+        assert run is not None
+        weights = detector_of(run)
+    detector = load_detector(
+        weights,
+        wishes.label_map,
+        precision=wishes.precision,
+        preset=wishes.rules or (config.detect.rules if config is not None else None),
+    )
+    (regions,) = detector.detect([image])
     translating = config.translate_tags if config is not None else Translating()
-    return Seen(image=image, regions=regions, tags=Translator(translating).image(regions))
+    return Seen(
+        image=image,
+        regions=regions,
+        tags=Translator(translating).image(regions),
+        detector=(
+            f"detector {detector.fingerprint[:16]}, engine {detector.engine.describe()}",
+            f"rules {describe_rules(detector.config.regions)}",
+            *(f"assumed: {line}" for line in detector.assumed),
+        ),
+    )
