@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detector.bin_sums import region_shares
+from detector.boxes import corners_to_pool
 from detector.config import DetectorConfig
 from detector.engines.openvino_graph import GraphBuilder, blocks_of, shortcut_conv
 from detector.engines.processor import has_vnni
@@ -106,7 +107,7 @@ class OpenVinoEngine:
 
     def region_features(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """(B, C4, h, w) and B times (n, 4) boxes [network pixels] -> (R, D)."""
-        return self._regions(c4, boxes)
+        return self._regions(c4, [corners_to_pool(group, self.config) for group in boxes])
 
     def class_logits(self, features: Tensor) -> Tensor:
         """(R, D) -> (R, C)."""

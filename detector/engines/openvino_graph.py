@@ -76,9 +76,7 @@ class GraphBuilder:
         """(B, h, w, C4) -> (B, h, w, C) of each 1x1 convolution, without its bias."""
         c4 = ops.parameter([-1, -1, -1, convs[0].in_channels], np.float32)
         features = _channels_first(c4)
-        outputs = [
-            _channels_last(self.convolution(conv, features, has_bias=False)) for conv in convs
-        ]
+        outputs = [_channels_last(self.convolution(conv, features, on_map=True)) for conv in convs]
         return openvino.Model([ops.result(each) for each in outputs], [c4], "map_convolution")
 
     def res5_from_bins(self, res5: ResNetRes5) -> openvino.Model:
@@ -102,8 +100,11 @@ class GraphBuilder:
         mean = ops.reduce_mean(features, ops.constant(np.array([2, 3])), False)
         return openvino.Model([ops.result(mean)], [inner, outer], "res5_from_bins")
 
-    def convolution(self, conv: nn.Conv2d, features: Node, *, has_bias: bool = True) -> Node:
-        """A convolution, in 8 bits where its input has a range."""
+    def convolution(self, conv: nn.Conv2d, features: Node, *, on_map: bool = False) -> Node:
+        """A convolution, in 8 bits where its input has a range.
+
+        `on_map`: of every cell and without bias, because its stride and its bias come with pooling.
+        """
         within = self._ranges.get(self._names[conv])
         weight = conv.weight.detach().float()
         if conv.groups > 1:
@@ -118,9 +119,15 @@ class GraphBuilder:
         )
         mode = "same_upper" if isinstance(conv, SamePadConv) else "explicit"
         result = function(
-            features, kernel, list(conv.stride), before, after, list(conv.dilation), mode
+            features,
+            kernel,
+            [1, 1] if on_map else list(conv.stride),
+            before,
+            after,
+            list(conv.dilation),
+            mode,
         )
-        if has_bias and conv.bias is not None:
+        if not on_map and conv.bias is not None:
             result = ops.add(result, _per_channel(conv.bias))
         return result
 
