@@ -67,8 +67,8 @@ class LabelPlaces:
 
     def _grid(self, box: Box, width: int, height: int) -> NDArray[np.float64]:
         """Upper left corners all over the picture, not too far from the box, nearest first."""
-        columns = np.arange(0, self._size[0] - width + 1, max(width // 6, 1))
-        rows = np.arange(0, self._size[1] - height + 1, max(height // 2, 1))
+        columns = np.arange(0.0, self._size[0] - width + 1, max(width // 6, 1))
+        rows = np.arange(0.0, self._size[1] - height + 1, max(height // 2, 1))
         corners = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
         far = _gap(corners, box, width, height)
         near = np.flatnonzero(far <= _FARTHEST * np.hypot(*self._size))

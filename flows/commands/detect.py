@@ -10,7 +10,7 @@ from flows.commands.trained import config_of, detector_of
 from flows.errors import FlowError, MissingModelError
 from flows.stages.translate_tags import Config as Translating
 from flows.stages.translate_tags import Translator
-from storage.images import SUFFIXES
+from storage.images import SUFFIXES, decode
 from storage.records import DecodedImage, ImageRegions, ImageSource, ImageTags
 
 if TYPE_CHECKING:
@@ -119,14 +119,13 @@ def see_photo(photo: Path, *, run: Path | None, wishes: DetectorWishes | None = 
         MissingModelError: No detector was named, or there is none.
         DetectorError: What was named is no detector.
     """
-    from detector import load_detector
-    from detector.config import describe_rules
-    from storage.images import decode
-
     wishes = wishes or DetectorWishes()
     if run is None and wishes.weights is None:
         raise MissingModelError("name a trained run with --run DIR, or a detector with --weights")
     image = decode(ImageSource(image_id=photo.stem, path=photo))
+    from detector import load_detector  # torch; a mistake above is told without waiting for it
+    from detector.config import describe_rules
+
     config = config_of(run) if run is not None else None
     weights = wishes.weights
     if weights is None:
