@@ -2,9 +2,13 @@
 
 import dataclasses
 import logging
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from storage.errors import StorageError
 from storage.manifest import verify_shard
@@ -14,6 +18,7 @@ from storage.region_shards import RegionReader
 from storage.region_slices import RegionSettings
 
 _log = logging.getLogger(__name__)
+_SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 
 
 class EarlierRegions:
@@ -31,20 +36,19 @@ class EarlierRegions:
     @property
     def hashes(self) -> Container[str]:
         """Content hashes of all its photos."""
-        return self._image_by_hash
+        return self._numbers
 
     @cached_property
-    def _image_by_hash(self) -> dict[str, str]:
-        """Content hash of a photo -> the last image that has it."""
-        return dict(zip(self._reader.hashes_in_order(), self._reader, strict=True))
+    def _numbers(self) -> "_NumberByHash":
+        return _NumberByHash(self._reader.hashes_in_order())
 
     def find(self, image_id: str, content_hash: str) -> ImageRegions | None:
         """The record of a photo of these bytes, under the given id; None if there is none."""
         known = self._record(image_id) if image_id in self._reader else None
         if known is not None and known.content_hash == content_hash:
             return known
-        other = self._image_by_hash.get(content_hash)
-        known = self._record(other) if other is not None else None
+        number = self._numbers.last(content_hash)
+        known = self._record(self._reader.ids[number]) if number is not None else None
         return None if known is None else dataclasses.replace(known, image_id=image_id)
 
     def _record(self, image_id: str) -> ImageRegions | None:
@@ -57,6 +61,30 @@ class EarlierRegions:
                 _log.warning("%s; its photos are seen again", error)
                 self._is_sound[entry.file] = False
         return self._reader[image_id] if self._is_sound[entry.file] else None
+
+
+class _NumberByHash(Container[str]):
+    """Content hash -> number of the last image that has it, in 28 bytes each."""
+
+    def __init__(self, hashes: Iterable[str]) -> None:
+        digests = np.frombuffer(b"".join(map(_digest, hashes)), dtype=np.uint64).reshape(-1, 2)
+        self._order = np.lexsort((digests[:, 1], digests[:, 0])).astype(np.int32)
+        self._first = digests[self._order, 0]
+        self._second = digests[self._order, 1]
+
+    def __contains__(self, content_hash: object) -> bool:
+        return self.last(str(content_hash)) is not None
+
+    def last(self, content_hash: str) -> int | None:
+        """The last number of that hash; None if there is none."""
+        first, second = np.frombuffer(_digest(content_hash), dtype=np.uint64)
+        low, high = (int(self._first.searchsorted(first, side)) for side in _SIDES)
+        equal = np.flatnonzero(self._second[low:high] == second)
+        return int(self._order[low + equal].max()) if len(equal) else None
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8"), digest_size=16).digest()
 
 
 def open_earlier(place: str | Path, settings: RegionSettings) -> EarlierRegions | None:

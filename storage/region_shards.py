@@ -96,6 +96,11 @@ class RegionReader(Mapping[str, ImageRegions]):
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of all images, in the order they were written."""
+        return self._ids
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._place_name,)
 

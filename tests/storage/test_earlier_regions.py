@@ -73,3 +73,12 @@ def test_an_incomplete_folder_is_not_used(folder: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.WARNING):
         assert open_earlier(folder, SETTINGS) is None
     assert "nothing is taken from it" in caplog.text
+
+
+def test_of_two_images_of_the_same_bytes_the_last_is_taken(tmp_path: Path) -> None:
+    twins = [replace(record, content_hash="a" * 64) for record in RECORDS[:2]]
+    write_regions(tmp_path, [*twins, RECORDS[2]])
+    earlier = open_earlier(tmp_path, SETTINGS)
+    assert earlier is not None
+    assert same(earlier.find("photos/new", "a" * 64), replace(twins[1], image_id="photos/new"))
+    assert same(earlier.find(twins[0].image_id, "a" * 64), twins[0])
