@@ -162,21 +162,10 @@ def size_of(path: Path) -> tuple[int, int]:
     Raises:
         UnreadableImageError: As `decode`, for what the header tells.
     """
-    return stored_size(ImageSource(image_id="", path=path))
-
-
-def stored_size(source: ImageSource) -> tuple[int, int]:
-    """Height and width of a photo's stored pixels, as its collection or its header says.
-
-    Raises:
-        UnreadableImageError: As `decode`, for what the header tells.
-    """
-    if source.size is not None:
-        return source.size
-    content = read_source(source, MAX_BYTES)
+    content = read_source(ImageSource(image_id="", path=path), MAX_BYTES)
     with _quiet():
-        image = _open(source.place, content)
-        _check_size(source.place, image.size, MAX_PIXELS, 1)
+        image = _open(str(path), content)
+        _check_size(str(path), image.size, MAX_PIXELS, 1)
     return image.size[1], image.size[0]
 
 

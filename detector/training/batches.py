@@ -67,8 +67,11 @@ class Batches:
             return
         mirrored = (False, True) if self._training.flip_probability > 0 else (False,)
         for number in range(len(self._photos)):
-            for is_flipped in mirrored:
-                self._compute_map(number, is_flipped)
+            try:
+                for is_flipped in mirrored:
+                    self._compute_map(number, is_flipped)
+            except UnreadableImageError as error:
+                self._photos.set_aside(number, error)
             if on_photo is not None:
                 on_photo(number + 1, len(self._photos))
 
@@ -83,15 +86,10 @@ class Batches:
         is_flipped = (torch.rand(len(numbers), generator=generator) < share).tolist()
         inputs, positions = [], []
         for position in self._together.share_of(numbers):
-            number, flip = numbers[position], is_flipped[position]
-            try:
-                inputs.append(
-                    self._maps[number, flip] if self._frozen else self._image(number, flip)
-                )
-            except UnreadableImageError as error:
-                self._photos.set_aside(number, error)
-                continue
-            positions.append(position)
+            found = self._input(numbers[position], is_flipped[position])
+            if found is not None:
+                inputs.append(found)
+                positions.append(position)
         photos = [self._photos.photos[numbers[position]] for position in positions]
         device = self._together.device
         return Batch(
@@ -113,6 +111,16 @@ class Batches:
                 features = part(features)
         self._maps[number, is_flipped] = features[0].contiguous().cpu()
         self._shrunk_by = _shrunk_by(self._photos.photos[number].size, features.shape[2:])
+
+    def _input(self, number: int, is_flipped: bool) -> Tensor | None:
+        """Pixels or map of a photo, None if it cannot be read."""
+        if self._frozen:
+            return self._maps.get((number, is_flipped))
+        try:
+            return self._image(number, is_flipped)
+        except UnreadableImageError as error:
+            self._photos.set_aside(number, error)
+            return None
 
     def _size_of(self, numbers: Sequence[int]) -> tuple[int, int]:
         """Height and width that hold every image of a batch, or every map of them."""

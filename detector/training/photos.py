@@ -19,7 +19,7 @@ from detector.preprocess import network_size, resize
 from detector.training.sampling import repeat_factors
 from detector.training.targets import Truth
 from storage.errors import UnreadableImageError
-from storage.images import decode, stored_size
+from storage.images import decode
 from storage.published.label_maps import LabelMap, label_map_of
 from storage.records import ImageObjects, ImageSource, Quarantined
 
@@ -32,22 +32,32 @@ _SMALLEST_SIDE = 1.0  # [pixels of the network input]; thinner boxes are left ou
 class TrainingPhoto:
     """One photo with at least one true object.
 
-    size:  (height, width) of the network input [pixels]
-    truth: in pixels of the network input
+    original_size: (height, width) of the photo that its boxes were drawn on [pixels]
+    size:          the same of the network input
+    truth:         in pixels of the network input
     """
 
     source: ImageSource
+    original_size: tuple[int, int]
     size: tuple[int, int]
     truth: Truth
 
+    def read(self, config: DetectorConfig) -> NDArray[np.uint8]:
+        """(h, w, 3) uint8 RGB, resized.
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A photo that is to be looked at; kept: with its pixels."""
-
-    photo: TrainingPhoto
-    original_size: tuple[int, int]
-    is_kept: bool
+        Raises:
+            UnreadableImageError: It cannot be decoded, or is not of the size its boxes were drawn
+                on.
+        """
+        pixels = decode(self.source).pixels
+        height, width = pixels.shape[:2]
+        if (height, width) != self.original_size:
+            raise UnreadableImageError(
+                "size-mismatch",
+                f"{self.source.place}: {width} x {height} pixels, its boxes were drawn on "
+                f"{self.original_size[1]} x {self.original_size[0]}",
+            )
+        return resize(pixels, config)
 
 
 class TrainingPhotos:
@@ -69,7 +79,7 @@ class TrainingPhotos:
         workers: int = 2,
         on_photo: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Read every photo once, as far as memory goes; of the others look at the header.
+        """Read as many photos as stay in memory; the others are read when they are wanted.
 
         Args:
             sources: The photos; those without objects are left out.
@@ -88,36 +98,24 @@ class TrainingPhotos:
         self._unusable: list[Quarantined] = []
         self._set_aside: dict[int, Quarantined] = {}
         self.photos: list[TrainingPhoto] = []
-        source_by_id = {source.image_id: source for source in sources}
-        wanted: list[_Wanted] = []
-        free = cache_bytes
-        num_joined = 0
-        for shown in objects:
-            if shown.image_id not in source_by_id:
-                continue
-            num_joined += 1
-            size = input_size(shown, config)
-            truth = truth_of(shown, label_map, size)
-            if len(truth.boxes) == 0:
-                continue
-            photo = TrainingPhoto(source=source_by_id[shown.image_id], size=size, truth=truth)
-            num_bytes = 3 * size[0] * size[1]
-            wanted.append(_Wanted(photo, (shown.height, shown.width), num_bytes <= free))
-            free -= num_bytes if num_bytes <= free else 0
-        looked = _look_at_all(wanted, config, workers)
-        for number, (each, found) in enumerate(zip(wanted, looked, strict=True), start=1):
+        joined = _joined(sources, objects)
+        shown = [_with_truth(source, each, label_map, config) for source, each in joined]
+        wanted = [each for each in shown if len(each.truth.boxes) > 0]
+        num_kept = _num_within(cache_bytes, wanted)
+        looked = _read_all(wanted[:num_kept], config, workers)
+        for number, (photo, found) in enumerate(zip(wanted, looked, strict=False), start=1):
             if on_photo is not None:
-                on_photo(number, len(wanted))
-            if isinstance(found, Quarantined):
-                self._unusable.append(found)
+                on_photo(number, num_kept)
+            if isinstance(found, UnreadableImageError):
+                self._unusable.append(_quarantined(photo, found))
                 continue
-            if found is not None:
-                self._pixels[len(self.photos)] = found
-            self.photos.append(each.photo)
+            self._pixels[len(self.photos)] = found
+            self.photos.append(photo)
+        self.photos += wanted[num_kept:]
         if not self.photos:
             raise DetectorError(
                 f"no photo to train a detector on: {len(objects)} images with boxes, "
-                f"{len(sources)} photos, {num_joined} in both, {len(self.quarantined)} of them "
+                f"{len(sources)} photos, {len(joined)} in both, {len(self.quarantined)} of them "
                 "unreadable; check namespaces and the split of the annotations"
             )
 
@@ -142,9 +140,7 @@ class TrainingPhotos:
 
     def set_aside(self, number: int, error: UnreadableImageError) -> None:
         """Tell that a photo that should have been read cannot be; it keeps its number."""
-        self._set_aside[number] = Quarantined(
-            image_id=self.photos[number].source.image_id, reason=error.reason, detail=error.detail
-        )
+        self._set_aside[number] = _quarantined(self.photos[number], error)
 
     def repeats(self, balance: Balance, below: float) -> tuple[float, ...] | None:
         """How often each photo comes in an epoch; None for once each.
@@ -170,16 +166,7 @@ class TrainingPhotos:
             UnreadableImageError: It was not read before, and cannot be.
         """
         kept = self._pixels.get(number)
-        if kept is not None:
-            return kept
-        return resize(decode(self.photos[number].source).pixels, self.config)
-
-
-def input_size(shown: ImageObjects, config: DetectorConfig) -> tuple[int, int]:
-    """(height, width) of a photo as the network sees it [pixels]."""
-    return network_size(
-        shown.height, shown.width, min_size=config.min_size, max_size=config.max_size
-    )
+        return kept if kept is not None else self.photos[number].read(self.config)
 
 
 def truth_of(shown: ImageObjects, label_map: LabelMap, size: tuple[int, int]) -> Truth:
@@ -230,37 +217,55 @@ def _by_frequency(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda name: (-counts[name], name))
 
 
-def _look_at_all(
-    wanted: Sequence[_Wanted], config: DetectorConfig, workers: int
-) -> Iterator[NDArray[np.uint8] | Quarantined | None]:
-    """Resized pixels of each photo in order, None where only its header counts."""
+def _joined(
+    sources: Sequence[ImageSource], objects: Sequence[ImageObjects]
+) -> list[tuple[ImageSource, ImageObjects]]:
+    """Photos with what they show, in the order of the objects."""
+    source_by_id = {source.image_id: source for source in sources}
+    return [
+        (source_by_id[shown.image_id], shown) for shown in objects if shown.image_id in source_by_id
+    ]
 
-    def look(each: _Wanted) -> NDArray[np.uint8] | Quarantined | None:
-        source, pixels = each.photo.source, None
+
+def _with_truth(
+    source: ImageSource, shown: ImageObjects, label_map: LabelMap, config: DetectorConfig
+) -> TrainingPhoto:
+    size = network_size(
+        shown.height, shown.width, min_size=config.min_size, max_size=config.max_size
+    )
+    return TrainingPhoto(
+        source=source,
+        original_size=(shown.height, shown.width),
+        size=size,
+        truth=truth_of(shown, label_map, size),
+    )
+
+
+def _num_within(num_bytes: int, photos: Sequence[TrainingPhoto]) -> int:
+    """How many of the photos, from the first on, have that many bytes of pixels."""
+    for number, photo in enumerate(photos):
+        num_bytes -= 3 * photo.size[0] * photo.size[1]
+        if num_bytes < 0:
+            return number
+    return len(photos)
+
+
+def _read_all(
+    photos: Sequence[TrainingPhoto], config: DetectorConfig, workers: int
+) -> Iterator[NDArray[np.uint8] | UnreadableImageError]:
+    """Resized pixels of each photo in order, a few read ahead, or why there are none."""
+
+    def read(photo: TrainingPhoto) -> NDArray[np.uint8] | UnreadableImageError:
         try:
-            if each.is_kept:
-                pixels = decode(source).pixels
-                height, width = pixels.shape[:2]
-            else:
-                height, width = stored_size(source)
+            return photo.read(config)
         except UnreadableImageError as error:
-            return Quarantined(image_id=source.image_id, reason=error.reason, detail=error.detail)
-        if (height, width) != each.original_size:
-            return _wrong_size(source, each.original_size, (height, width))
-        return None if pixels is None else resize(pixels, config)
+            return error
 
     block = 16 * workers
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        for start in range(0, len(wanted), block):
-            yield from pool.map(look, wanted[start : start + block])
+        for start in range(0, len(photos), block):
+            yield from pool.map(read, photos[start : start + block])
 
 
-def _wrong_size(
-    source: ImageSource, drawn_on: tuple[int, int], found: tuple[int, int]
-) -> Quarantined:
-    return Quarantined(
-        image_id=source.image_id,
-        reason="size-mismatch",
-        detail=f"{source.place}: {found[1]} x {found[0]} pixels, its boxes were drawn on "
-        f"{drawn_on[1]} x {drawn_on[0]}",
-    )
+def _quarantined(photo: TrainingPhoto, error: UnreadableImageError) -> Quarantined:
+    return Quarantined(image_id=photo.source.image_id, reason=error.reason, detail=error.detail)

@@ -19,6 +19,7 @@ from detector.training.photos import TrainingPhotos
 from detector.training.sampling import BatchPlan, generator_for
 from detector.training.targets import attribute_targets
 from detector.training.together import Together
+from storage.errors import UnreadableImageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,19 +135,15 @@ def _stack(
     shifts: Sequence[Sequence[int]],
     is_flipped: Sequence[bool],
 ) -> Windows:
-    """Cut windows and put them in one batch, which may be empty."""
-    if not places:
-        none = torch.zeros(0, dtype=torch.int64)
-        return Windows(
-            pixels=torch.zeros(0, 3, side, side),
-            boxes=torch.zeros(0, 4),
-            class_ids=none,
-            attributes=none[:, None],
-        )
+    """Cut windows and put them in one batch, without photos that cannot be read."""
     pixels, boxes, class_ids, attributes = [], [], [], []
     for (number, position), shift, flip in zip(places, shifts, is_flipped, strict=True):
         truth = photos.photos[number].truth
-        window, box = _cut(photos, number, truth.boxes[position].tolist(), side, shift)
+        try:
+            window, box = _cut(photos, number, truth.boxes[position].tolist(), side, shift)
+        except UnreadableImageError as error:
+            photos.set_aside(number, error)
+            continue
         if flip:
             window = window.flip(2)
             box = [side - 1 - box[2], box[1], side - 1 - box[0], box[3]]
@@ -154,6 +151,14 @@ def _stack(
         boxes.append(box)
         class_ids.append(truth.class_ids[position])
         attributes.append(truth.attributes[position])
+    if not pixels:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Windows(
+            pixels=torch.zeros(0, 3, side, side),
+            boxes=torch.zeros(0, 4),
+            class_ids=none,
+            attributes=none[:, None],
+        )
     return Windows(
         pixels=torch.stack(pixels),
         boxes=torch.tensor(boxes, dtype=torch.float32),

@@ -91,8 +91,11 @@ def test_what_one_process_began_two_may_end(tmp_path: Path) -> None:
     assert [row["step"] for row in losses_in(tmp_path / "shared")] == list(range(1, 7))
 
 
-def test_a_photo_that_proves_unreadable_is_told_whoever_met_it(tmp_path: Path) -> None:
-    train(tmp_path / "run", 2, damaged=4, pixel_cache_bytes=0, num_steps=6, crop_warmup=None)
+@pytest.mark.parametrize("changes", [{}, {"cache_trunk": True}])
+def test_a_photo_that_proves_unreadable_is_told_whoever_met_it(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    train(tmp_path / "run", 2, damaged=4, pixel_cache_bytes=0, num_steps=6, **changes)
     assert [(tmp_path / f"run/told{rank}").read_text() for rank in (0, 1)] == [
         "6 blocks/train-4",
         "6 blocks/train-4",
