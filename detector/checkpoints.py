@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detector.config import DetectorConfig, RegionRules
+from detector.engines.ranges import ranges_path, read_ranges
 from detector.errors import CheckpointError
 from detector.loaded import LoadedDetector, check_labels, fingerprint_of
 from detector.model import AttributeRCNN
@@ -72,12 +73,22 @@ def read_detector(
     if place.name == WEIGHTS_NAME and (place.parent / CONFIG_NAME).is_file():
         place = place.parent
     if place.is_file():
-        return read_published(place, label_map, settings)
+        return with_ranges(read_published(place, label_map, settings), place)
     if label_map is not None or settings is not None:
         raise CheckpointError(
             f"{place}: a detector folder has its own label map and settings; leave them out"
         )
-    return _read_folder(place)
+    return with_ranges(_read_folder(place), place)
+
+
+def with_ranges(loaded: LoadedDetector, place: Path) -> LoadedDetector:
+    """A detector with the ranges that lie beside its weights, if any.
+
+    Raises:
+        CheckpointError: They are damaged.
+    """
+    path = ranges_path(place)
+    return dataclasses.replace(loaded, ranges=read_ranges(path)) if path.is_file() else loaded
 
 
 def _read_folder(folder: Path) -> LoadedDetector:

@@ -158,7 +158,7 @@ def extractor_of(
         device: Where the network computes.
     """
     is_cpu = device == "cpu"
-    engine = prepare(detector.model, precision, device=device)
+    engine = prepare(detector.model, precision, device=device, ranges=detector.ranges)
     return Extractor(
         engine=engine,
         label_map=detector.label_map,

@@ -146,7 +146,7 @@ def load_detector(
     loaded = read_detector(Path(weights), labels, stated)
     if rules is not None:
         loaded.model.config = replace(loaded.model.config, regions=rules)
-    engine = prepare(loaded.model, precision, device=_device(device))
+    engine = prepare(loaded.model, precision, device=_device(device), ranges=loaded.ranges)
     _LOG.info(
         "detector %s: fingerprint %s, engine %s, rules %s",
         Path(weights).name,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detector.config import DetectorConfig
+from detector.engines.ranges import Ranges
 from detector.errors import CheckpointError
 from detector.model import AttributeRCNN
 from detector.weights import needed_weights
@@ -21,12 +22,14 @@ class LoadedDetector:
 
     fingerprint: see `fingerprint_of`
     assumed:     what its file did not tell and was taken on trust, a line each
+    ranges:      for 8-bit arithmetic, where `oscar-flow calibrate` left them beside it
     """
 
     model: AttributeRCNN
     label_map: LabelMap
     fingerprint: str
     assumed: tuple[str, ...] = ()
+    ranges: Ranges | None = None
 
 
 def fingerprint_of(model: AttributeRCNN, label_map: LabelMap) -> str:

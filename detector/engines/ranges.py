@@ -64,10 +64,8 @@ def digest_of(model: nn.Module) -> str:
 
 def ranges_path(weights: Path) -> Path:
     """Where the ranges of a detector lie: in its folder, or beside its one file."""
-    return weights / "detector.ranges.json" if weights.is_dir() else _beside(weights)
-
-
-def _beside(weights: Path) -> Path:
+    if weights.is_dir():
+        return weights / f"detector{FILE_SUFFIX}"
     return weights.with_name(weights.name + FILE_SUFFIX)
 
 
