@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from detector.checkpoints import read_detector
 from detector.config import RegionRules
 from detector.errors import DetectorConfigError
 from detector.model import AttributeRCNN
 from detector.preprocess import ModelImages, to_model_images
 from detector.published.checkpoint_names import from_published
 from detector.published.detectron2_model import (
+    add_settings,
     build_detectron2,
     detectron2_config,
     input_of,
@@ -24,9 +28,11 @@ from detector.published.detectron2_model import (
     weights_for_detectron2,
 )
 from detector.published.detectron2_names import from_detectron2
+from detector.published.saving import save_detectron2
 from detector.published.yaml_keys import config_from_settings
 from detector.see import search, see
 from detector.weights import load_weights
+from storage.published.label_maps import label_map_of
 from tests.builders_detector import photo, tiny_model
 from tests.detectron2_tree import need_detectron2
 from tests.locations import oracle_dir
@@ -159,8 +165,6 @@ def test_a_model_is_built_from_saved_settings_and_weights() -> None:
     from detectron2.config import get_cfg
     from detectron2.modeling import build_model
 
-    from detector.published.detectron2_model import add_settings
-
     model = r50_model()
     text = detectron2_config(model.config).dump()
     settings = get_cfg()
@@ -172,3 +176,71 @@ def test_a_model_is_built_from_saved_settings_and_weights() -> None:
     assert not unexpected
     back = from_published(from_detectron2(built.state_dict()), model.cell_anchors)
     assert back.keys() == model.state_dict().keys()
+
+
+def stock_settings() -> Any:
+    """A small R50-C4 of detectron2's model zoo, as its own settings build it."""
+    from detectron2.config import get_cfg
+
+    settings = get_cfg()
+    settings.merge_from_list(
+        [
+            *("MODEL.DEVICE", "cpu", "MODEL.RESNETS.STEM_OUT_CHANNELS", 4),
+            *("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.WIDTH_PER_GROUP", 4),
+            *("MODEL.ROI_HEADS.NUM_CLASSES", 7, "MODEL.RPN.POST_NMS_TOPK_TEST", 40),
+            *("MODEL.ANCHOR_GENERATOR.SIZES", [[16, 32]], "INPUT.MIN_SIZE_TEST", 96),
+        ]
+    )
+    return settings
+
+
+def test_a_checkpoint_of_the_model_zoo_is_read(tmp_path: Path) -> None:
+    need_detectron2()
+    from detectron2.modeling import build_model
+    from detectron2.structures import Boxes
+
+    settings = stock_settings()
+    torch.manual_seed(0)
+    stock = build_model(settings).eval()
+    arrays = {name: tensor.numpy() for name, tensor in stock.state_dict().items()}
+    path = tmp_path / "model_final.pkl"
+    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    path.with_suffix(".yaml").write_text(settings.dump())
+    model = read_detector(path).model
+    config = model.config
+    assert (config.num_classes, config.min_size, config.conventions) == (8, 96, "detectron2")
+    assert config.stride_in_1x1
+    images = images_for(model)
+    with torch.inference_mode():
+        c4, features = model.trunk(images.pixels), stock.backbone(images.pixels)
+        torch.testing.assert_close(c4, features["res4"], rtol=1e-4, atol=1e-4)
+        boxes = torch.tensor([[8.0, 8.0, 70.0, 60.0], [30.0, 0.0, 90.0, 90.0]])
+        maps = stock.roi_heads._shared_roi_transform([features["res4"]], [Boxes(boxes + OUTSIDE)])
+        vectors = model.region_features(c4, [boxes])
+        torch.testing.assert_close(vectors, maps.mean(dim=(2, 3)), rtol=1e-4, atol=1e-4)
+        logits, deltas = stock.roi_heads.box_predictor(vectors)
+        torch.testing.assert_close(model.class_logits(vectors), logits.roll(1, dims=1))
+        torch.testing.assert_close(model.box_deltas(vectors)[:, 4:], deltas)
+    assert see(model, images)[0].attributes.scores.sum() == 0  # it knows none
+
+
+def test_detectron2_reads_the_file_that_we_write(tmp_path: Path) -> None:
+    need_detectron2()
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    model = r50_model()
+    names = label_map_of((f"c{n}" for n in range(1, 6)), (f"a{n}" for n in range(1, 9)))
+    save_detectron2(tmp_path, model, names)
+    register()
+    settings = get_cfg()
+    add_settings(settings)
+    settings.merge_from_file(str(tmp_path / "detector.yaml"))
+    settings.MODEL.DEVICE = "cpu"
+    built = build_model(settings).eval()
+    DetectionCheckpointer(built).load(str(tmp_path / "detector.pth"))
+    images = images_for(model)
+    theirs = detected(built, model, images)
+    assert torch.equal(theirs.pred_classes + 1, see(model, images)[0].class_ids)
+    assert read_detector(tmp_path / "detector.pth").model.config == model.config
