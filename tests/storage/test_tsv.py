@@ -71,3 +71,14 @@ def test_a_field_with_a_tab_is_refused_and_nothing_appears(tmp_path: Path) -> No
         with pytest.raises(RecordError):
             write_tsv(path, [["a"], [field]])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_without_end_is_not_read_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.published.tsv._MOST_BYTES", 8)
+    write_tsv(tmp_path / "x.tsv", [("a", "12"), ("b", "123456789")])
+    table = TsvReader(tmp_path / "x.tsv")
+    assert table[0] == ("a", "12")
+    with pytest.raises(DamagedFileError, match=r"x\.tsv: row 1 has 12 bytes; cut\?"):
+        table[1]
