@@ -318,12 +318,14 @@ def caption(
 
 @app.command()
 def describe(
-    photos: Annotated[Path, typer.Argument(metavar="FOLDER", help="Your own photos.")],
+    photos: Annotated[
+        str, typer.Argument(metavar="PHOTOS", help="A folder, tar, Parquet, TSV, list or URL.")
+    ],
     run: Annotated[Path, typer.Option("--run", help="A finished run.")] = RUNS / "demo",
     out: Annotated[Path, typer.Option("--out", help="Where the results go.")] = RUNS / "mine",
     no_prefect: NoPrefect = False,
 ) -> None:
-    """Make features, tags and captions of a folder of photos, with a trained run's models."""
+    """Make features, tags and captions of your own photos, with a trained run's models."""
     from flows.commands.describe import CAPTIONS, REGIONS, TAGS, describe_folder
 
     described = describe_folder(

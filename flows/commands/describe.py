@@ -1,4 +1,4 @@
-"""A folder of one's own photos to features, tags and captions: `oscar-flow describe`.
+"""One's own photos to features, tags and captions: `oscar-flow describe`.
 
 Three commands from nothing: make a model, describe the photos, look at what came out.
 
@@ -21,6 +21,7 @@ from flows.commands.run import Finished, run_prepared
 from flows.commands.trained import config_of, detector_of, model_of
 from flows.config import RunConfig
 from flows.data import Data, PhotoCollection
+from flows.photo_places import Placed, is_url, placed_collections
 from flows.plan import Plan, Step
 from flows.stages import list_images, write_captions
 from storage.artifacts import atomic_write_text
@@ -46,28 +47,30 @@ class Described:
 
 
 def describe_folder(
-    photos: Path, *, run: Path, out: Path, with_prefect: bool, stream: IO[str]
+    photos: Path | str, *, run: Path, out: Path, with_prefect: bool, stream: IO[str]
 ) -> Described:
-    """Detect, translate and caption every photo of a folder with a trained run's models.
+    """Detect, translate and caption every photo of a collection with a trained run's models.
 
     Args:
-        photos: the folder; photos below it count, too.
+        photos: a folder, photos below it count, too; or what else `data.images` may name: a tar,
+            a Parquet file, a TSV, a list, the URL of one.
         run: a finished run.
         out: where the results go, laid out like a run.
         with_prefect: as in `flows.commands.run.run`.
         stream: where progress is told.
 
     Raises:
-        MissingFileError: There is no such folder.
+        MissingFileError: There is no such place.
+        StorageError: It holds no photos that could be read.
         MissingModelError: The run has no detector or no captioning model.
     """
-    if not photos.exists():
-        raise MissingFileError(f"{photos}: no such folder")
+    data = _data(str(photos))
+    (placed,) = placed_collections(data, lambda path, key: data.root / path)
     trained = config_of(run)
-    plan = _plan(trained, photos, detector=detector_of(run), model=model_of(run, CAPTIONING))
+    plan = _plan(trained, placed, detector=detector_of(run), model=model_of(run, CAPTIONING))
     config = replace(
         trained,
-        data=Data(root=photos.absolute(), images=(PhotoCollection(path="."),)),
+        data=data,
         render_scenes=None,
         detector_weights=detector_of(run).absolute(),
         train_detector=None,
@@ -79,16 +82,33 @@ def describe_folder(
     return _described(finished, out)
 
 
-def _plan(trained: RunConfig, photos: Path, *, detector: Path, model: Path) -> Plan:
-    folder = {"photos:0": photos}
+def _data(photos: str) -> Data:
+    """One collection, at its place.
+
+    Raises:
+        MissingFileError: Nothing is there.
+    """
+    if is_url(photos):
+        return Data(images=(PhotoCollection(path=photos),))
+    place = Path(photos).absolute()
+    if not place.exists():
+        raise MissingFileError(f"{photos}: no such file or folder")
+    if place.is_dir():
+        return Data(root=place, images=(PhotoCollection(path="."),))
+    return Data(root=place.parent, images=(PhotoCollection(path=place.name),))
+
+
+def _plan(trained: RunConfig, placed: Placed, *, detector: Path, model: Path) -> Plan:
+    folder = {} if placed.place is None else {"photos:0": placed.place}
+    listing = {} if placed.listing is None else {"listings:0": placed.listing}
     seen = {"regions": "detect.regions"}
     return Plan(
         (
             Step(
                 name="list_images",
                 stage="list_images",
-                config=list_images.Config(collections={"0": list_images.Reading()}),
-                inputs=folder,
+                config=list_images.Config(collections={"0": placed.reading}),
+                inputs={**folder, **listing},
             ),
             Step(
                 name="detect",

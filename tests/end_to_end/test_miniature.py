@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,11 @@ def test_own_photos_become_features_tags_and_captions(whole: Run, tmp_path: Path
     before = times_of(mine)
     assert _described(whole, photos, mine).out.count("already done") == 4
     assert times_of(mine) == before
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        tar.add(photos, ".")
+    _described(whole, tmp_path / "photos.tar", tmp_path / "packed")
+    packed = (tmp_path / "packed" / "captions.jsonl").read_text()
+    assert sorted(packed.splitlines()) == sorted((mine / "captions.jsonl").read_text().splitlines())
 
 
 def test_killed_three_times_it_ends_with_the_same_metrics(whole: Run, tmp_path: Path) -> None:
