@@ -1,9 +1,9 @@
-"""What enters the network at a detection step: pixels, or maps of a frozen trunk computed once.
+"""What enters the network at a detection step: pixels, or maps of a frozen trunk.
 
 Letters: B images of this process, h x w cells.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from detector.model import AttributeRCNN
 from detector.preprocess import normalise
 from detector.training.config import DetectorTraining
-from detector.training.photos import TrainingPhotos
+from detector.training.photos import TrainingPhoto, TrainingPhotos
 from detector.training.sampling import generator_for, plan_batches
 from detector.training.targets import Truth
 from detector.training.together import Together
@@ -37,7 +37,10 @@ class Batch:
 
 
 class Batches:
-    """Batches by step number; the same number, the same batch."""
+    """Batches by step number; the same number, the same batch.
+
+    Maps of a frozen trunk are computed when they are first wanted, and kept.
+    """
 
     def __init__(
         self,
@@ -59,21 +62,6 @@ class Batches:
         self.first_part = training.frozen_stages if training.cache_trunk else 0
         self._frozen = model.trunk.parts()[: self.first_part]
         self._maps: dict[tuple[int, bool], Tensor] = {}
-        self._shrunk_by = 1  # pixels per cell of a map
-
-    def compute_maps(self, on_photo: Callable[[int, int], None] | None = None) -> None:
-        """Run the frozen part of the trunk over every photo and its mirror image, if asked for."""
-        if not self._frozen:
-            return
-        mirrored = (False, True) if self._training.flip_probability > 0 else (False,)
-        for number in range(len(self._photos)):
-            try:
-                for is_flipped in mirrored:
-                    self._compute_map(number, is_flipped)
-            except UnreadableImageError as error:
-                self._photos.set_aside(number, error)
-            if on_photo is not None:
-                on_photo(number + 1, len(self._photos))
 
     def at(self, step: int) -> Batch:
         """This process's share of the batch of a detection step (0-based).
@@ -91,9 +79,10 @@ class Batches:
                 inputs.append(found)
                 positions.append(position)
         photos = [self._photos.photos[numbers[position]] for position in positions]
+        whole = [self._photos.photos[number].size for number in numbers]
         device = self._together.device
         return Batch(
-            inputs=_padded(inputs, self._size_of(numbers)).to(device),
+            inputs=_padded(inputs, _size_of_all(inputs, photos, whole)).to(device),
             sizes=tuple(photo.size for photo in photos),
             truths=tuple(
                 (photo.truth.flipped(photo.size[1]) if is_flipped[position] else photo.truth).to(
@@ -114,23 +103,45 @@ class Batches:
 
     def _input(self, number: int, is_flipped: bool) -> Tensor | None:
         """Pixels or map of a photo, None if it cannot be read."""
-        if self._frozen:
-            return self._maps.get((number, is_flipped))
+        kept = self._maps.get((number, is_flipped))
+        if kept is not None:
+            return kept
         try:
-            return self._image(number, is_flipped)
+            image = self._image(number, is_flipped)
         except UnreadableImageError as error:
             self._photos.set_aside(number, error)
             return None
-
-    def _size_of(self, numbers: Sequence[int]) -> tuple[int, int]:
-        """Height and width that hold every image of a batch, or every map of them."""
-        sizes = [self._photos.photos[number].size for number in numbers]
-        height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-        return -(-height // self._shrunk_by), -(-width // self._shrunk_by)
+        if not self._frozen:
+            return image
+        with torch.no_grad():
+            features = image[None].to(self._together.device)
+            for part in self._frozen:
+                features = part(features)
+        self._maps[number, is_flipped] = features[0].contiguous().cpu()
+        return self._maps[number, is_flipped]
 
     def _image(self, number: int, is_flipped: bool) -> Tensor:
         image = normalise(self._photos.pixels(number), self._photos.config)
         return image.flip(2) if is_flipped else image
+
+
+def _size_of_all(
+    inputs: Sequence[Tensor],
+    photos: Sequence[TrainingPhoto],
+    sizes: Sequence[tuple[int, int]],
+) -> tuple[int, int]:
+    """Height and width that hold every image of a batch, or every map of them.
+
+    Args:
+        inputs: Of this process.
+        photos: These.
+        sizes: Of all images of the batch [pixels].
+    """
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    if not inputs:
+        return height, width
+    cell = _shrunk_by(photos[0].size, inputs[0].shape[1:])
+    return -(-height // cell), -(-width // cell)
 
 
 def _shrunk_by(size: Sequence[int], cells: Sequence[int]) -> int:

@@ -140,7 +140,6 @@ class _DetectionPhase:
         self.num_steps = training.num_steps
 
     def optimiser(self) -> Optimizer:
-        self._batches.compute_maps()
         return build_optimiser(self._training, self._model)
 
     def rate(self, step: int) -> float:
