@@ -12,14 +12,15 @@ from detector.model import AttributeRCNN
 _COUNTER = "num_batches_tracked"  # of live normalisation; absent where it was frozen
 
 
-def model_of(config: DetectorConfig, weights: Mapping[str, Tensor], source: str) -> AttributeRCNN:
+def model_of(config: DetectorConfig, weights: dict[str, Tensor], source: str) -> AttributeRCNN:
     """A model that owns float32 copies of the weights, in evaluation mode.
 
-    Nothing is drawn or reserved before names and shapes are known to fit.
+    Nothing is drawn or reserved before names and shapes are known to fit, and weights that nobody
+    else holds are never twice in memory.
 
     Args:
         config: Of the network.
-        weights: Complete, with our names.
+        weights: Complete, with our names; empty afterwards.
         source: What to call the file in an error.
 
     Raises:
@@ -33,10 +34,10 @@ def model_of(config: DetectorConfig, weights: Mapping[str, Tensor], source: str)
         for name, tensor in model.state_dict().items()
         if name.endswith(_COUNTER)
     }
-    own = {
-        name: tensor.to(torch.float32, copy=True).contiguous()
-        for name, tensor in needed_weights(weights).items()
-    }
+    own = {}
+    for name in list(needed_weights(weights)):
+        own[name] = weights.pop(name).to(torch.float32, copy=True).contiguous()
+    weights.clear()
     model.load_state_dict(own | counters, assign=True)
     return model.eval()
 

@@ -80,7 +80,9 @@ def read_published(
     if not is_detectron2_settings(settings):
         check_fixed(settings, config)
     anchors = cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
-    model = model_of(config, from_published(tensors, anchors), path.name)
+    weights = from_published(tensors, anchors)
+    del tensors
+    model = model_of(config, weights, path.name)
     named = _named(path, labels, config)
     taken = (
         f"{name} = {value} (as in detectron2's model zoo)"
