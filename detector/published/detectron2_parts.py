@@ -88,9 +88,9 @@ class OscarRPN(RPN):  # type: ignore[misc]  # detectron2 is untyped
 
     def _ratio_by_ratio(self, values: Tensor) -> Tensor:
         """(B, h * w * A, ...), anchors of a cell in detectron2's order, in the published one."""
-        per_cell = self.anchor_generator.num_anchors[0]
-        ratios = self.anchor_generator.num_ratios
-        cells = values.unflatten(1, (-1, per_cell // ratios, ratios))
+        ratios: int = self.anchor_generator.num_ratios
+        sizes = self.anchor_generator.num_anchors[0] // ratios
+        cells = values.view(len(values), -1, sizes, ratios, *values.shape[2:])
         return cells.transpose(2, 3).reshape(values.shape)
 
     def _kept(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Any:
