@@ -18,6 +18,8 @@ from detector.config import DetectorConfig
 from detector.errors import CheckpointError
 from detector.model import AttributeRCNN
 from detector.published.imagenet_lite0 import load_imagenet_trunk
+from detector.published.imagenet_pickles import from_imagenet_pickle, is_imagenet_pickle
+from detector.published.plain_pickle import read_pickled_weights
 from detector.published.torchvision_names import from_torchvision, is_torchvision
 from detector.published.weights_file import read_published_weights
 from storage.artifacts import sha256_of
@@ -71,7 +73,8 @@ def start_from(path: Path, model: AttributeRCNN, label_map: LabelMap) -> Started
     """Fill a model from a file or folder.
 
     Args:
-        path: Our detector folder; a file of torchvision's ResNet; a published detector.
+        path: Our detector folder; a file of torchvision's ResNet; an ImageNet trunk of Caffe2 or
+            detectron2 (`.pkl`); a published detector.
         model: With random weights.
         label_map: Of the model.
 
@@ -112,7 +115,11 @@ def start_from(path: Path, model: AttributeRCNN, label_map: LabelMap) -> Started
 
 def _read(path: Path, config: DetectorConfig) -> _Found:
     """Tensors with our names, of whatever wrote them."""
-    if path.is_file() and path.suffix != ".pkl":
+    if path.is_file() and path.suffix == ".pkl":
+        weights = read_pickled_weights(path)
+        if is_imagenet_pickle(weights.keys()):
+            return _Found(weights=from_imagenet_pickle(weights, path.name), digest=sha256_of(path))
+    elif path.is_file():
         weights = read_published_weights(path)
         if is_torchvision(weights.keys()):
             return _Found(

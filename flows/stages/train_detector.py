@@ -42,8 +42,9 @@ class Config:
     preset:     sizes of the network (`detector.config.PRESETS`)
     overrides:  what differs from the preset
     pretrained: trunk and res5 start from the ImageNet weights of the extra `pretrained` (`lite0`)
-    start:      weights to start from: a detector folder, a published detector, or an ImageNet
-                ResNet in torchvision's layout; heads that do not fit are drawn anew
+    start:      weights to start from: a detector folder, a published detector, an ImageNet ResNet
+                in torchvision's layout or as a `.pkl` of Caffe2 or detectron2; heads that do not
+                fit are drawn anew
     label_map:  names to learn (VinVL's layout); None takes all of the training annotations
     """
 

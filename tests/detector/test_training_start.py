@@ -1,5 +1,7 @@
 """What a training starts from: ImageNet weights, other detectors, and what is drawn anew."""
 
+import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,55 @@ def test_a_network_of_torchvision_computes_the_same_here(
         wanted = map_of(network, torch.from_numpy(theirs).float().permute(2, 0, 1)[None])
         found = model.res5(model.trunk(normalise(pixels, config)[None]))
     assert wanted.abs().max() > 0.1
+    assert found.allclose(wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+def detectron2_name(name: str) -> str:
+    """As detectron2's converter names a tensor of torchvision."""
+    if "layer" not in name:
+        name = "stem." + name
+    for stage in range(1, 5):
+        name = name.replace(f"layer{stage}", f"res{stage + 1}")
+    name = re.sub(r"bn([123])", r"conv\1.norm", name)
+    return name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
+
+
+def caffe2_name(name: str) -> str:
+    """As Caffe2 names a tensor of detectron2; no statistics but factor and summand."""
+    if name.startswith("stem.fc."):
+        return name.replace("stem.fc.", "pred_")
+    name = name.replace("stem.conv1.norm", "res.conv1.bn").replace("stem.", "")
+    for number, letter in enumerate("abc", start=1):
+        name = re.sub(rf"(res\d\.\d+)\.conv{number}", rf"\1.branch2{letter}", name)
+    name = name.replace("shortcut", "branch1").replace(".norm", ".bn").replace("bn.weight", "bn.s")
+    return re.sub(r"weight$", "w", re.sub(r"bias$", "b", name)).replace(".", "_")
+
+
+@pytest.mark.parametrize("is_caffe2", [True, False])
+def test_a_pickled_trunk_computes_the_same_here(tmp_path: Path, is_caffe2: bool) -> None:
+    network = resnet()
+    if is_caffe2:
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.zeros_(layer.running_mean)
+                nn.init.constant_(layer.running_var, 1 - layer.eps)
+    content = {detectron2_name(name): each.numpy() for name, each in network.state_dict().items()}
+    if is_caffe2:
+        content = {caffe2_name(n): each for n, each in content.items() if ".running" not in n}
+        content = {n: each for n, each in content.items() if "tracked" not in n}
+    (tmp_path / "trunk.pkl").write_bytes(pickle.dumps({"model": content}, protocol=2))
+    pixels = {
+        "channel_order": "rgb",
+        "pixel_mean": IMAGENET_MEAN_RGB,
+        "pixel_std": IMAGENET_STD_RGB,
+    }
+    config = tiny_config(**OF_TORCHVISION, res5_blocks=3, **pixels)
+    model = AttributeRCNN(config).eval()
+    started = start_from(tmp_path / "trunk.pkl", model, LABELS)
+    assert started.drawn_anew.startswith("rpn_head.conv")
+    inputs = normalise(photo(64, 96), config)[None]
+    with torch.no_grad():
+        wanted, found = map_of(network, inputs), model.res5(model.trunk(inputs))
     assert found.allclose(wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
