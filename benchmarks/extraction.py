@@ -26,7 +26,8 @@ from torch import Tensor
 from benchmarks.figure import Figure
 from benchmarks.reference.sane_weights import sane_weights
 from detector.config import DetectorConfig, RegionRules, preset
-from detector.extract import Extractor, extract_shards, extractor_of
+from detector.extract import extract_shards
+from detector.extractor import Extractor, extractor_of
 from detector.loaded import LoadedDetector
 from detector.model import AttributeRCNN
 from detector.preprocess import resize, to_batch

@@ -10,87 +10,35 @@ its shard is written while the next one's are computed.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.compat import Compat
-from detector.config import RegionRules, describe_rules
 from detector.detect import regions_of
-from detector.engine import Engine, Precision
-from detector.engines import prepare
-from detector.loaded import LoadedDetector
-from detector.preprocess import resize, to_batch
+from detector.extractor import Extractor
+from detector.preprocess import ModelImages, resize, to_batch
 from detector.see import see
 from detector.slices import Slice
 from storage.errors import UnreadableImageError
 from storage.images import decode, read_photo
 from storage.places import Place
-from storage.published.label_maps import LabelMap
-from storage.records import WIDTH_FIRST, ImageRegions, ImageSource, Quarantined
+from storage.records import ImageRegions, ImageSource, Quarantined
 from storage.region_slices import (
-    RegionSettings,
     ShardReport,
     as_stored,
     read_slice,
     write_slice,
 )
 
-_BATCHES_PER_WINDOW = 4  # enough to find company for odd sizes, few enough to hold in memory
 _BATCHES_WAITING = 2  # for each thread that computes, so that none is ever without work
-_DEVICE_SEERS = 2  # one prepares and takes apart batches while the device works for the other
 _SHARDS_WAITING = 1  # to be written
-
-
-class KnownRegions(Protocol):
-    """Regions of earlier extractions: `storage.earlier_regions.EarlierRegions`."""
-
-    @property
-    def hashes(self) -> Container[str]:
-        """Content hashes of all its photos."""
-        ...
-
-    def find(self, image_id: str, content_hash: str) -> ImageRegions | None:
-        """The record of a photo of these bytes, under the given id; None if there is none."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extractor:
-    """Everything that a slice needs to become a shard, but the slice.
-
-    engine:     what computes
-    settings:   of the shards
-    rules:      which regions are kept
-    workers:    threads that read and resize photos; results do not depend on them
-    batch_size: most photos of one size that are computed together; another one changes results
-                by rounding only
-    seers:      batches that are computed at once, each by one thread
-    compat:     quirks of the original; None for those of the rules
-    earlier:    photos of these bytes are not seen again
-    """
-
-    engine: Engine
-    label_map: LabelMap
-    settings: RegionSettings
-    rules: RegionRules
-    workers: int = 1
-    batch_size: int = 1
-    seers: int = 1
-    compat: Compat | None = None
-    earlier: KnownRegions | None = None
-
-    @property
-    def window(self) -> int:
-        """Photos among which company of the same size is looked for."""
-        return 1 if self.batch_size == 1 else _BATCHES_PER_WINDOW * self.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,71 +52,6 @@ class _Prepared:
 
 
 _Outcome = _Prepared | ImageRegions | Quarantined
-
-
-def settings_of(
-    detector: LoadedDetector,
-    engine: Engine,
-    rules: RegionRules | None = None,
-    dtype: Literal["float16", "float32"] = "float16",
-    geometry: str = WIDTH_FIRST,
-) -> RegionSettings:
-    """What the shards of a detector say of themselves.
-
-    Args:
-        detector: As loaded.
-        engine: What computes.
-        rules: Which regions are kept; None takes the model's own.
-        dtype: In which features are kept.
-        geometry: In which order the box numbers of a region are to end.
-    """
-    return RegionSettings(
-        detector=detector.fingerprint,
-        feature_width=detector.model.feature_width,
-        geometry=geometry,
-        dtype=dtype,
-        rules=describe_rules(rules or detector.model.config.regions),
-        engine=engine.describe(),
-    )
-
-
-def extractor_of(
-    detector: LoadedDetector,
-    *,
-    rules: RegionRules | None = None,
-    dtype: Literal["float16", "float32"] = "float16",
-    geometry: str = WIDTH_FIRST,
-    precision: Precision = "exact",
-    workers: int = 1,
-    batch_size: int = 1,
-    compat: Compat | None = None,
-    device: str = "cpu",
-) -> Extractor:
-    """A detector made ready for many photos.
-
-    Args:
-        detector: As loaded; it stays as it is.
-        rules: Which regions are kept; None takes the model's own.
-        dtype: In which features are kept.
-        geometry: In which order the box numbers of a region are to end.
-        precision: What computes them (`detector.engines`).
-        workers: Threads that read and resize photos; on a CPU as many compute.
-        batch_size: Most photos of one size that are computed together; on a CPU, at once.
-        compat: Quirks of the original; None for those of the rules.
-        device: Where the network computes.
-    """
-    is_cpu = device == "cpu"
-    engine = prepare(detector.model, precision, device=device, ranges=detector.ranges)
-    return Extractor(
-        engine=engine,
-        label_map=detector.label_map,
-        settings=settings_of(detector, engine, rules, dtype, geometry),
-        rules=rules or detector.model.config.regions,
-        workers=workers,
-        batch_size=1 if is_cpu else batch_size,
-        seers=min(workers, batch_size) if is_cpu else _DEVICE_SEERS,
-        compat=compat,
-    )
 
 
 def extract_shard(
@@ -355,10 +238,13 @@ def _batches(window: Sequence[_Prepared], batch_size: int) -> list[list[_Prepare
 
 def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageRegions]:
     """Regions of some photos of one network size."""
-    batch = to_batch(
-        [photo.pixels for photo in photos],
-        [photo.original_size for photo in photos],
-        extractor.engine.config,
+    batch = _on_its_way(
+        to_batch(
+            [photo.pixels for photo in photos],
+            [photo.original_size for photo in photos],
+            extractor.engine.config,
+        ),
+        extractor.engine.device,
     )
     detections = see(extractor.engine, batch, rules=extractor.rules, compat=extractor.compat)
     return [
@@ -372,6 +258,14 @@ def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageR
         )
         for photo, seen, size in zip(photos, detections, batch.sizes, strict=True)
     ]
+
+
+def _on_its_way(batch: ModelImages, device: torch.device) -> ModelImages:
+    """The batch, already being copied where there is a device beside the processor."""
+    if device.type != "cuda":
+        return batch
+    pixels = batch.pixels.pin_memory().to(device, non_blocking=True)
+    return replace(batch, pixels=pixels)
 
 
 def _read(source: ImageSource, extractor: Extractor) -> _Outcome:

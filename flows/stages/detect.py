@@ -19,7 +19,7 @@ from storage.quarantine import QUARANTINE_NAME, write_quarantine
 from storage.region_slices import ShardReport, bring_home, finish_slices
 
 if TYPE_CHECKING:
-    from detector.extract import Extractor
+    from detector.extractor import Extractor
     from detector.slices import Slices
 
 VERSION = 3
@@ -141,7 +141,7 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
     import torch
 
     from detector.checkpoints import read_detector
-    from detector.extract import extractor_of
+    from detector.extractor import extractor_of
     from detector.slices import Slices
 
     sources = read_photos(inputs.images, inputs.photos)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from detector.checkpoints import read_detector
-from detector.extract import extract_shard, extract_shards, extractor_of
+from detector.extract import extract_shard, extract_shards
+from detector.extractor import extractor_of
 from detector.slices import Slice, Slices
 from storage.errors import SourceError
 from storage.photo_sources.collection import Collection, photos_in
