@@ -127,6 +127,17 @@ def test_numbers_stay_bit_for_bit_or_go(tmp_path: Path) -> None:
     assert PublishedTables(tmp_path).feature_width == 8 + 6
 
 
+def test_a_slot_of_score_0_is_empty_whatever_it_names(tmp_path: Path) -> None:
+    (regions,) = some_regions(1)
+    write(tmp_path, [regions])
+    said = {**COD, "attributes": ["red", "striped"], "attr_scores": [0.5, 0.0]}
+    (tmp_path / "predictions.tsv").write_text("1\t" + row_of([said]) + "\n")
+    (back,) = read(tmp_path, split=False)
+    assert back.attribute_names == (("red",),)
+    assert back.attribute_ids.tolist() == [[1, 0]]
+    assert back.attribute_scores.tolist() == [[0.5, 0.0]]
+
+
 def test_names_without_a_label_map_are_numbered_as_they_come(tmp_path: Path) -> None:
     records = some_regions(4)
     write(tmp_path, records)
