@@ -1,18 +1,15 @@
 """Attribute heads of programs around detectron2, to and from the layout of `checkpoint_names`.
 
-detectron2 itself names no attributes; three kinds of heads were added to it, all of the same
-graph (class embedding beside the region feature, a hidden layer, logits):
-
-- ours, `roi_heads.attribute_head.*`: "no attribute" is row 0;
-- facebookresearch/grid-feats-vqa and MILVLG/bottom-up-attention.pytorch (detectron2 mode),
-  `roi_heads.attribute_predictor.*`: no row for "no attribute";
-- airsplay/py-bottom-up-attention, and Caffe2 names, `roi_heads.box_predictor.*`: "no attribute" is
-  the last row, in Caffe2 row 0.
-
-The embedding is ordered as the classes are.
+detectron2 itself names no attributes; heads were added to it by several programs, all of the same
+graph (class embedding beside the region feature, a hidden layer, logits), under other names and
+with "no attribute" in another row or in none: `_HEADS`. The embedding is ordered as the classes
+are. Where the background is the first class (Caffe2, and Caffe's weights of bottom-up attention),
+"no attribute" is the first row, too.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,23 +17,64 @@ from torch import Tensor
 from detector.errors import CheckpointError
 
 _NEVER = -1e4  # a logit whose probability is 0 in float32 beside any that a network gives
-_OURS = "roi_heads.attribute_head."
-_GRID = "roi_heads.attribute_predictor."
-_BOTTOM_UP = "roi_heads.box_predictor."
-_LAYERS = {
-    _OURS: ("class_embedding", "hidden", "logits"),
-    _GRID: ("obj_embed", "fc.0", "attr_score"),
-    _BOTTOM_UP: ("cls_embedding", "fc_attr", "attr_score"),
-}
-_PUBLISHED = ("cls_embedding", "fc_attr", "attr_score")
-_TENSORS = ("0.weight", "1.weight", "1.bias", "2.weight", "2.bias")  # layer, kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """Names of a head in detectron2, and which row means "no attribute"."""
+
+    prefix: str
+    embedding: str
+    hidden: str
+    logits: str
+    nothing: Literal["first", "last", "absent"]
+
+    def names(self) -> dict[str, str]:
+        """Its tensors by their published names."""
+        of_layer = {"cls_embedding": self.embedding, "fc_attr": self.hidden}
+        of_layer["attr_score"] = self.logits
+        kinds = [(layer, "weight") for layer in of_layer]
+        kinds += [("fc_attr", "bias"), ("attr_score", "bias")]
+        return {
+            f"attribute.predictor.{layer}.{kind}": f"{self.prefix}{of_layer[layer]}.{kind}"
+            for layer, kind in kinds
+        }
+
+
+_OURS = _Head(
+    prefix="roi_heads.attribute_head.",
+    embedding="class_embedding",
+    hidden="hidden",
+    logits="logits",
+    nothing="first",
+)
+_GRID_FEATURES = _Head(  # facebookresearch/grid-feats-vqa, MILVLG/bottom-up-attention.pytorch
+    prefix="roi_heads.attribute_predictor.",
+    embedding="obj_embed",
+    hidden="fc.0",
+    logits="attr_score",
+    nothing="absent",
+)
+_BOTTOM_UP = _Head(  # airsplay/py-bottom-up-attention, and Caffe's own names
+    prefix="roi_heads.box_predictor.",
+    embedding="cls_embedding",
+    hidden="fc_attr",
+    logits="attr_score",
+    nothing="last",
+)
+_BOTTOM_UP_OF_MILVLG = _Head(  # MILVLG/bottom-up-attention.pytorch, its older heads
+    prefix="roi_heads.box_predictor.",
+    embedding="cls_embed",
+    hidden="attr_linear1",
+    logits="attr_linear2",
+    nothing="absent",
+)
+_HEADS = (_OURS, _GRID_FEATURES, _BOTTOM_UP, _BOTTOM_UP_OF_MILVLG)
 
 
 def is_of_attributes(name: str) -> bool:
     """Whether the tensor of that name in detectron2 belongs to an attribute head."""
-    return any(
-        name.startswith(f"{head}{layer}.") for head, layers in _LAYERS.items() for layer in layers
-    )
+    return any(name in head.names().values() for head in _HEADS)
 
 
 def attributes_from_detectron2(
@@ -55,39 +93,33 @@ def attributes_from_detectron2(
     """
     if not weights:
         return _silent_head(num_classes, feature_width)
-    head = next(head for head in _LAYERS if next(iter(weights)).startswith(head))
-    found = {}
-    for key in _TENSORS:
-        number, kind = key.split(".")
-        name = f"{head}{_LAYERS[head][int(number)]}.{kind}"
-        if name not in weights:
-            raise CheckpointError(f"detectron2 weights: tensor {name!r} is missing")
-        found[f"attribute.predictor.{_PUBLISHED[int(number)]}.{kind}"] = weights[name]
-    if len(weights) != len(found):
+    head = next(head for head in _HEADS if set(weights) & set(head.names().values()))
+    missing = sorted(set(head.names().values()) - set(weights))
+    if missing:
+        raise CheckpointError(f"detectron2 weights: tensor {missing[0]!r} is missing")
+    if len(weights) != len(head.names()):
         raise CheckpointError("detectron2 weights: more than one attribute head")
-    if not background_first:
-        embedding = found["attribute.predictor.cls_embedding.weight"]
-        found["attribute.predictor.cls_embedding.weight"] = embedding.roll(1, dims=0)
+    found = {published: weights[name] for published, name in head.names().items()}
+    if background_first:
+        return found
+    embedding = "attribute.predictor.cls_embedding.weight"
+    found[embedding] = found[embedding].roll(1, dims=0)
     for kind in ("weight", "bias"):
         name = f"attribute.predictor.attr_score.{kind}"
-        if head == _GRID:
+        if head.nothing == "absent":
             nothing = torch.full_like(found[name][:1], 0.0 if kind == "weight" else _NEVER)
             found[name] = torch.cat((nothing, found[name]))
-        elif head == _BOTTOM_UP and not background_first:
+        elif head.nothing == "last":
             found[name] = found[name].roll(1, dims=0)
     return found
 
 
 def attributes_to_detectron2(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The head of published weights under our names in detectron2, background class last."""
-    found = {}
-    for key in _TENSORS:
-        number, kind = key.split(".")
-        tensor = published[f"attribute.predictor.{_PUBLISHED[int(number)]}.{kind}"]
-        found[f"{_OURS}{_LAYERS[_OURS][int(number)]}.{kind}"] = (
-            tensor.roll(-1, dims=0) if number == "0" else tensor.clone()
-        )
-    return found
+    return {
+        name: published[ours].roll(-1, dims=0) if "embedding" in name else published[ours].clone()
+        for ours, name in _OURS.names().items()
+    }
 
 
 def _silent_head(num_classes: int, feature_width: int) -> dict[str, Tensor]:

@@ -68,8 +68,6 @@ REFUSED = {
     r"roi_heads\.box_head\.": "a box head of its own (C5 or feature pyramid); here it is res5",
     r"roi_heads\.res5_bn|backbone\.stem\.norm": "normalisation before each block (ResNet v2)",
     r".*\.(conv2_offset|conv_offset)": "deformable convolutions",
-    r"roi_heads\.box_predictor\.(cls_embed|attr_linear\d)\.": "the graph of Caffe's bottom-up "
-    "attention: it pools regions by maxima, and its stem pools without padding",
 }
 """Names of networks that cannot be built here, and why."""
 _CAFFE2 = (  # in this order, after "_" has become "."
@@ -142,10 +140,13 @@ def from_detectron2(weights: Mapping[str, Tensor], *, num_ratios: int = 3) -> di
         if name not in of_attributes
     }
     renamed |= _whole_statistics(renamed)
-    _change_orders(renamed, caffe2=caffe2, num_ratios=num_ratios)
+    background_first = _is_background_first(renamed)
+    _change_anchors(renamed, caffe2=caffe2, num_ratios=num_ratios)
+    if not background_first:
+        _put_background_first(renamed)
     return renamed | attributes_from_detectron2(
         of_attributes,
-        background_first=caffe2,
+        background_first=background_first,
         num_classes=len(_needed(renamed, "roi_heads.box.predictor.cls_score.weight")),
         feature_width=renamed["roi_heads.box.predictor.cls_score.weight"].shape[1],
     )
@@ -260,26 +261,37 @@ def _num_anchors(renamed: Mapping[str, Tensor]) -> int:
     return num
 
 
-def _change_orders(renamed: dict[str, Tensor], *, caffe2: bool, num_ratios: int) -> None:
-    """Rows of anchors, classes and boxes in our order; in place."""
-    num_anchors = _num_anchors(renamed)
+def _is_background_first(renamed: Mapping[str, Tensor]) -> bool:
+    """Caffe's order of classes: there the background has a box of its own.
+
+    Its class-agnostic heads have eight deltas, as many as two classes have in detectron2.
+    """
     num_classes = len(_needed(renamed, "roi_heads.box.predictor.cls_score.weight"))
+    num_rows = len(_needed(renamed, "roi_heads.box.predictor.bbox_pred.weight"))
+    return num_rows == 4 * num_classes or (num_rows == 8 and num_classes != 3)
+
+
+def _change_anchors(renamed: dict[str, Tensor], *, caffe2: bool, num_ratios: int) -> None:
+    """Rows of anchors in our order, in place."""
+    num_anchors = _num_anchors(renamed)
     if num_anchors % num_ratios:
         raise CheckpointError(
             f"detectron2 weights: {num_anchors} anchors per cell cannot have {num_ratios} aspect "
             "ratios each; name them in a settings file beside it"
         )
+    if caffe2:
+        return
     for name, tensor in renamed.items():
-        if caffe2:
-            break
         if name.startswith(("rpn.head.cls_logits.", "rpn.head.bbox_pred.")):
             renamed[name] = _transposed(tensor, num_anchors, num_ratios)
-        elif name.startswith("roi_heads.box.predictor.cls_score."):
-            renamed[name] = tensor.roll(1, dims=0)
+
+
+def _put_background_first(renamed: dict[str, Tensor]) -> None:
+    """Rows of classes and boxes in our order, in place."""
     for name, tensor in renamed.items():
-        if name.startswith("roi_heads.box.predictor.bbox_pred.") and (
-            not caffe2 or len(tensor) not in (8, 4 * num_classes)
-        ):
+        if name.startswith("roi_heads.box.predictor.cls_score."):
+            renamed[name] = tensor.roll(1, dims=0)
+        elif name.startswith("roi_heads.box.predictor.bbox_pred."):
             renamed[name] = torch.cat((torch.zeros_like(tensor[:4]), tensor))
 
 

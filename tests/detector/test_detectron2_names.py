@@ -134,6 +134,38 @@ def test_attribute_heads_of_bottom_up_attention_and_grid_features() -> None:
     assert logits.softmax(0)[0] == 0  # "no attribute" was not among its classes
 
 
+def test_the_older_heads_of_bottom_up_attention_in_both_orders_of_classes() -> None:
+    model = tiny_model()
+    published, foreign = published_of(model), foreign_of(model)
+    head = "roi_heads.box_predictor."
+    names = {
+        "cls_embedding.weight": head + "cls_embed.weight",
+        "fc_attr.weight": head + "attr_linear1.weight",
+        "fc_attr.bias": head + "attr_linear1.bias",
+        "attr_score.weight": head + "attr_linear2.weight",
+        "attr_score.bias": head + "attr_linear2.bias",
+    }
+    tensors = {new: published[f"attribute.predictor.{old}"] for old, new in names.items()}
+    of_caffe = without_head(foreign) | tensors
+    for kind in ("weight", "bias"):
+        of_caffe[SCORES + kind] = published[f"roi_heads.box.predictor.cls_score.{kind}"]
+        of_caffe[BOXES + kind] = published[f"roi_heads.box.predictor.bbox_pred.{kind}"]
+    found = from_published(from_detectron2(of_caffe), model.cell_anchors)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=0)
+    of_detectron2 = without_head(foreign) | tensors
+    of_detectron2[head + "cls_embed.weight"] = tensors[head + "cls_embed.weight"].roll(-1, dims=0)
+    for kind in ("weight", "bias"):
+        of_detectron2[f"{head}attr_linear2.{kind}"] = tensors[f"{head}attr_linear2.{kind}"][1:]
+    found = from_published(from_detectron2(of_detectron2), model.cell_anchors)
+    for name in ("class_embedding.weight", "hidden.weight"):
+        ours = f"attribute_head.{name}"
+        assert torch.equal(found[ours], model.state_dict()[ours])
+    assert torch.equal(
+        found["attribute_head.logits.weight"][1:], model.attribute_head.logits.weight[1:]
+    )
+
+
 def test_half_an_attribute_head_is_refused() -> None:
     foreign = foreign_of(tiny_model())
     del foreign["roi_heads.attribute_head.hidden.bias"]
@@ -200,7 +232,6 @@ def test_names_of_caffe2() -> None:
         ("backbone.res5.0.conv1.weight", "whole image"),
         ("roi_heads.box_head.fc1.weight", "box head of its own"),
         ("backbone.res4.0.conv2_offset.weight", "deformable"),
-        ("roi_heads.box_predictor.attr_linear1.weight", "bottom-up attention"),
         ("roi_heads.relation_head.weight", "unknown tensor"),
     ],
 )
