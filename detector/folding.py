@@ -47,16 +47,30 @@ def _fold_neighbours(layer: nn.Sequential) -> None:
             layer[position + 1] = nn.Identity()
 
 
-def _absorb(conv: nn.Conv2d, norm: nn.Module) -> bool:
-    """Put the normalisation into the convolution's weights, if it is one."""
+def folded_weights(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias that do what a convolution and the normalisation after it do.
+
+    Args:
+        conv: With or without a bias.
+        norm: Frozen or live (taken with its running statistics); any other layer counts as none.
+    """
+    weight = conv.weight.detach()
+    bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
     constants = _scale_and_shift(norm)
     if constants is None:
-        return False
+        return weight, bias
     scale, shift = constants
+    return weight * scale.view(-1, 1, 1, 1), bias * scale + shift
+
+
+def _absorb(conv: nn.Conv2d, norm: nn.Module) -> bool:
+    """Put the normalisation into the convolution's weights, if it is one."""
+    if _scale_and_shift(norm) is None:
+        return False
+    weight, bias = folded_weights(conv, norm)
     with torch.no_grad():
-        conv.weight.mul_(scale.view(-1, 1, 1, 1))
-        before = torch.zeros_like(shift) if conv.bias is None else conv.bias * scale
-        conv.bias = nn.Parameter(before + shift, requires_grad=False)
+        conv.weight.copy_(weight)
+    conv.bias = nn.Parameter(bias, requires_grad=False)
     return True
 
 

@@ -24,6 +24,8 @@ from detector import load_detector
 from detector.anchors import visible_anchors
 from detector.checkpoints import read_detector
 from detector.compat import PUBLISHED, Compat
+from detector.engine import Engine
+from detector.engines import prepare
 from detector.model import AttributeRCNN
 from detector.postprocess import keep_regions
 from detector.preprocess import ModelImages, to_model_images
@@ -103,6 +105,15 @@ def model_of(network: str) -> AttributeRCNN:
     model = AttributeRCNN(config_from_settings(NETWORKS[network]["config_overrides"]))
     load_weights(model, from_published(weights_of(network), model.cell_anchors), network)
     return model.eval()
+
+
+@cache
+def engine_of(network: str, kind: str) -> Engine:
+    """The model itself, or what is made of it to be exact and quick."""
+    return model_of(network) if kind == "textbook" else prepare(model_of(network))
+
+
+ENGINES = pytest.mark.parametrize("kind", ["textbook", "exact"])
 
 
 def settings_of(network: str, variant: str) -> dict[str, Any]:
@@ -264,12 +275,13 @@ def test_pooled_regions_features_and_heads(case: tuple[str, int]) -> None:
     agree(box_deltas, wanted["box_deltas"], VALUES, "box_deltas")
 
 
+@ENGINES
 @pytest.mark.parametrize("case", VARIANTS)
-def test_final_regions_of_every_variant(case: tuple[str, int, str]) -> None:
+def test_final_regions_of_every_variant(case: tuple[str, int, str], kind: str) -> None:
     network, number, variant = case
     wanted, images = expected(network, number, f"{variant}."), images_of(network, number)
     rules = config_from_settings(settings_of(network, variant)).regions
-    found = see(model_of(network), images, rules=rules, compat=PUBLISHED)[0]
+    found = see(engine_of(network, kind), images, rules=rules, compat=PUBLISHED)[0]
     same(found.class_ids, wanted["labels"], "labels")
     same(found.proposals, wanted["feat_index"], "feat_index")
     agree(found.boxes, wanted["boxes"], PIXELS, "boxes")
@@ -278,6 +290,25 @@ def test_final_regions_of_every_variant(case: tuple[str, int, str]) -> None:
     all_features = expected(network, number)["features"]
     agree(found.features, all_features[wanted["feat_index"].long()], VALUES, "features")
     agree_on_attributes(found, wanted)
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_the_exact_engine_stage_by_stage(case: tuple[str, int]) -> None:
+    network, number = case
+    wanted, engine = expected(network, number), engine_of(network, "exact")
+    with torch.no_grad():
+        c4 = engine.trunk(images_of(network, number).pixels)
+        logits, deltas = engine.rpn_head(c4)
+        features = engine.region_features(c4, [wanted["proposals"]])
+        few = engine.region_features(c4, [wanted["proposals"][:2]])  # too few for the map
+    agree(c4[0], wanted["c4"], VALUES, "c4")
+    agree(logits[0], wanted["rpn_logits"], VALUES, "rpn_logits")
+    agree(deltas[0], wanted["rpn_deltas"], VALUES, "rpn_deltas")
+    assert torch.equal(engine.anchors(c4), wanted["anchors"])
+    agree(features, wanted["features"], VALUES, "features")
+    agree(few, wanted["features"][:2], VALUES, "features")
+    agree(engine.class_logits(features), wanted["class_logits"], VALUES, "class_logits")
+    agree(engine.box_deltas(features), wanted["box_deltas"], VALUES, "box_deltas")
 
 
 @pytest.mark.parametrize("case", VARIANTS)
@@ -293,6 +324,7 @@ def test_our_own_rules_keep_the_same_regions(case: tuple[str, int, str]) -> None
         agree(found.boxes, wanted["boxes"], PIXELS, "boxes")
 
 
+@ENGINES
 @pytest.mark.parametrize(
     "case",
     listed(
@@ -304,11 +336,11 @@ def test_our_own_rules_keep_the_same_regions(case: tuple[str, int, str]) -> None
         ]
     ),
 )
-def test_forced_boxes_are_named_not_searched(case: tuple[str, int, str]) -> None:
-    network, number, kind = case
-    wanted, images = expected(network, number, f"{kind}."), images_of(network, number)
-    config = model_of(network).config
-    found = see(model_of(network), images, forced_boxes=[wanted["in_boxes"]], compat=PUBLISHED)[0]
+def test_forced_boxes_are_named_not_searched(case: tuple[str, int, str], kind: str) -> None:
+    network, number, run = case
+    wanted, images = expected(network, number, f"{run}."), images_of(network, number)
+    config, engine = model_of(network).config, engine_of(network, kind)
+    found = see(engine, images, forced_boxes=[wanted["in_boxes"]], compat=PUBLISHED)[0]
     assert config.regions.attribute_threshold == 0.05
     same(found.class_ids, wanted["labels"], "labels")
     agree(found.boxes, wanted["boxes"], PIXELS, "boxes")
@@ -317,11 +349,12 @@ def test_forced_boxes_are_named_not_searched(case: tuple[str, int, str]) -> None
     agree_on_attributes(found, wanted)
 
 
+@ENGINES
 @pytest.mark.parametrize(
     "network", listed([name for name, net in NETWORKS.items() if net.get("batch01")])
 )
-def test_a_padded_batch_of_two_images(network: str) -> None:
-    entry, model = NETWORKS[network]["batch01"], model_of(network)
+def test_a_padded_batch_of_two_images(network: str, kind: str) -> None:
+    entry, model = NETWORKS[network]["batch01"], engine_of(network, kind)
     images = images_of(network, 0, 1)
     assert list(images.pixels.shape[2:]) == entry["padded_hw"]
     wanted = {
