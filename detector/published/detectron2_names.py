@@ -128,6 +128,9 @@ def from_detectron2(weights: Mapping[str, Tensor], *, num_ratios: int = 3) -> di
     if caffe2:
         weights = {_from_caffe2(name): tensor for name, tensor in weights.items()}
     _refuse_other_networks(weights)
+    for name, tensor in weights.items():
+        if not tensor.ndim and not name.endswith("num_batches_tracked"):
+            raise CheckpointError(f"detectron2 weights: tensor {name!r} is a single number")
     wanted = {
         name: tensor.detach().float()
         for name, tensor in weights.items()
@@ -144,11 +147,12 @@ def from_detectron2(weights: Mapping[str, Tensor], *, num_ratios: int = 3) -> di
     _change_anchors(renamed, caffe2=caffe2, num_ratios=num_ratios)
     if not background_first:
         _put_background_first(renamed)
+    classes = _needed(renamed, "roi_heads.box.predictor.cls_score.weight")
     return renamed | attributes_from_detectron2(
         of_attributes,
         background_first=background_first,
-        num_classes=len(_needed(renamed, "roi_heads.box.predictor.cls_score.weight")),
-        feature_width=renamed["roi_heads.box.predictor.cls_score.weight"].shape[1],
+        num_classes=classes.shape[0],
+        feature_width=classes.shape[-1],
     )
 
 
@@ -246,7 +250,9 @@ def _needed(renamed: Mapping[str, Tensor], name: str) -> Tensor:
 def _num_anchors(renamed: Mapping[str, Tensor]) -> int:
     """Anchors per cell; one logit and four deltas each."""
     hidden = _needed(renamed, "rpn.head.conv.weight")
-    if hidden.ndim != 4 or hidden.shape[0] != hidden.shape[1]:
+    if hidden.ndim != 4:
+        raise _misshapen("rpn.head.conv.weight", hidden)
+    if hidden.shape[0] != hidden.shape[1]:
         raise CheckpointError(
             f"detectron2 weights: the proposal head turns {hidden.shape[1]} channels into "
             f"{hidden.shape[0]} (as Caffe's bottom-up attention does); here their number stays"
@@ -283,7 +289,16 @@ def _change_anchors(renamed: dict[str, Tensor], *, caffe2: bool, num_ratios: int
         return
     for name, tensor in renamed.items():
         if name.startswith(("rpn.head.cls_logits.", "rpn.head.bbox_pred.")):
+            if len(tensor) not in (num_anchors, 4 * num_anchors):
+                raise _misshapen(name, tensor)
             renamed[name] = _transposed(tensor, num_anchors, num_ratios)
+
+
+def _misshapen(name: str, tensor: Tensor) -> CheckpointError:
+    return CheckpointError(
+        f"detectron2 weights: tensor {_detectron2_name(name)!r} has shape {tuple(tensor.shape)}, "
+        "which fits no such network; choose another checkpoint"
+    )
 
 
 def _put_background_first(renamed: dict[str, Tensor]) -> None:

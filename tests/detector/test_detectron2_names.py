@@ -241,6 +241,21 @@ def test_other_networks_are_refused_with_the_reason(name: str, reason: str) -> N
     assert name in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        (OBJECTNESS, (5,)),
+        ("proposal_generator.rpn_head.conv.weight", (32,)),
+        (SCORES + "bias", ()),
+        ("backbone.stem.conv1.weight", ()),
+    ],
+)
+def test_misshapen_tensors_are_refused_by_name(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError, match=r"shape|single number") as refusal:
+        from_detectron2(foreign_of(tiny_model()) | {name: torch.zeros(shape)})
+    assert name in str(refusal.value)
+
+
 def test_caffes_proposal_head_is_refused_with_the_reason() -> None:
     foreign = foreign_of(tiny_model())
     conv = foreign["proposal_generator.rpn_head.conv.weight"]
