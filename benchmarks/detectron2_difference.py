@@ -154,18 +154,28 @@ def same_parts(case: Case, model: AttributeRCNN, built: Any) -> Iterator[Row]:
 
 @torch.inference_mode()
 def same_detections(case: Case, model: AttributeRCNN, built: Any) -> Iterator[Row]:
-    """Regions, each program from its own C4 on."""
+    """Regions, each program from its own C4 on; ours beside theirs of the same place and class.
+
+    Scores that agree in all but the last digits may come in another order.
+    """
     proposals, _ = built.proposal_generator(case.given, case.features)
     (theirs,), _ = built.roi_heads(case.given, case.features, proposals)
     ours = see(Seen(model, case.c4), case.images)[0]
     name = case.name
-    yield compared(name, "regions: class, order", ours.class_ids, theirs.pred_classes + 1)
-    yield compared(name, "regions: box [px]", ours.boxes, theirs.pred_boxes.tensor - _OUTSIDE)
-    yield compared(name, "regions: score", ours.scores, theirs.scores)
-    yield compared(name, "regions: feature", ours.features, theirs.features)
-    yield compared(name, "attribute logits", ours.attribute_logits, theirs.attribute_logits)
-    yield compared(name, "attribute ids, order", ours.attributes.ids, theirs.attribute_ids)
-    yield compared(name, "attribute scores", ours.attributes.scores, theirs.attribute_scores)
+    boxes, classes = theirs.pred_boxes.tensor - _OUTSIDE, theirs.pred_classes + 1
+    far = (ours.boxes[:, None] - boxes[None]).abs().amax(dim=2)
+    twin = (far + 1e4 * (ours.class_ids[:, None] != classes[None])).argmin(dim=1)
+    everyone = torch.arange(len(twin))
+    yield compared(name, "regions: number", torch.tensor([len(twin)]), torch.tensor([len(boxes)]))
+    yield compared(name, "regions: order", everyone, twin)
+    yield compared(name, "regions: class", ours.class_ids, classes[twin])
+    yield compared(name, "regions: box [px]", ours.boxes, boxes[twin])
+    yield compared(name, "regions: score", ours.scores, theirs.scores[twin])
+    yield compared(name, "regions: feature", ours.features, theirs.features[twin])
+    logits, scores = theirs.attribute_logits[twin], theirs.attribute_scores[twin]
+    yield compared(name, "attribute logits", ours.attribute_logits, logits)
+    yield compared(name, "attribute ids", ours.attributes.ids, theirs.attribute_ids[twin])
+    yield compared(name, "attribute scores", ours.attributes.scores, scores)
 
 
 def anchors_of(built: Any, model: AttributeRCNN, c4: Tensor) -> Tensor:
@@ -221,8 +231,11 @@ def main(arguments: Sequence[str]) -> int:
         case = case_of(path, model, built, own_rows)
         print(f"\n{path.name}, {' x '.join(map(str, case.images.sizes[0]))} pixels")
         print(f"{'stage':34} {'shape':>16} {'difference':>12} {'largest':>12}")
-        own_rows += [*same_parts(case, model, built), *same_detections(case, model, built)]
         print("\n".join(map(str, own_rows)), flush=True)
+        for part in (same_parts, same_detections):
+            for row in part(case, model, built):
+                own_rows.append(row)
+                print(row, flush=True)
         rows += own_rows
         cases.append(case)
     near = _nearness(model, cases)
