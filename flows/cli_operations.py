@@ -160,6 +160,20 @@ def doctor(
 
 
 @operations.command()
+def calibrate(
+    detector: Annotated[Path, typer.Argument(metavar="DETECTOR", help="Its folder or file.")],
+    photos: Annotated[
+        Path, typer.Argument(metavar="PHOTOS", help="A folder of photos like those to come.")
+    ],
+    most: Annotated[int, typer.Option("--photos", help="How many are looked at.", min=1)] = 8,
+) -> None:
+    """Measure what 8-bit arithmetic needs to know of a detector, for `precision: fast`."""
+    from flows.commands.calibrate import calibrate_detector
+
+    typer.echo("\n".join(calibrate_detector(detector, photos, most=most)))
+
+
+@operations.command()
 def convert(
     source: Annotated[
         str,

@@ -1,0 +1,224 @@
+"""Fast engines compute what the model computes, within the digits they keep."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from detector.engines import fast, prepare, processor
+from detector.engines.calibrate import calibrate, spread_out
+from detector.engines.half import HalfEngine
+from detector.engines.ranges import (
+    Range,
+    Ranges,
+    digest_of,
+    ranges_path,
+    read_ranges,
+    write_ranges,
+)
+from detector.errors import CheckpointError, DetectorConfigError
+from detector.model import AttributeRCNN
+from detector.preprocess import ModelImages, to_model_images
+from detector.see import search, see
+from tests.builders_detector import decoded, photo, tiny_model
+
+ONE_RANGE = Ranges(by_convolution={}, weights_digest="", num_photos=1, likeness=1.0)
+
+
+def input_of(model: AttributeRCNN) -> ModelImages:
+    return to_model_images([photo()], model.config)
+
+
+@torch.inference_mode()
+def features_of(model: AttributeRCNN, name: str, ranges: Ranges | None = None) -> list[Tensor]:
+    """Region features of the same boxes: the model's and the engine's."""
+    engine = prepare(model, "fast", engine=name, ranges=ranges)
+    images = input_of(model)
+    c4 = model.trunk(images.pixels)
+    boxes = search(model, c4, images.sizes)
+    return [
+        model.region_features(c4, boxes),
+        engine.region_features(engine.trunk(images.pixels), boxes),
+    ]
+
+
+@pytest.mark.parametrize("trunk", ["resnet_c4", "efficientnet_lite0"])
+@pytest.mark.parametrize("pooled_size", [6, 14])
+def test_openvino_in_float_finds_the_regions_of_the_model(trunk: str, pooled_size: int) -> None:
+    pytest.importorskip("openvino")
+    model = tiny_model(trunk=trunk, pooled_size=pooled_size)
+    engine = prepare(model, "fast", engine="openvino-f32")
+    (expected,), (found,) = see(model, input_of(model)), see(engine, input_of(model))
+    torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-3, rtol=1e-4)
+    assert found.class_ids.equal(expected.class_ids)
+    torch.testing.assert_close(found.features, expected.features, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"stride_in_1x1": True}, {"res5_dilation": 2}, {"groups": 1}])
+def test_openvino_knows_every_shape_of_block(changes: dict[str, int]) -> None:
+    pytest.importorskip("openvino")
+    expected, found = features_of(tiny_model(pooled_size=14, **changes), "openvino-f32")
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_eight_bits_stay_close_after_calibration() -> None:
+    pytest.importorskip("openvino")
+    model = tiny_model()
+    ranges = calibrate(model, [decoded()])
+    expected, found = features_of(model, "openvino-int8", ranges)
+    likeness = functional.cosine_similarity(expected, found, dim=1).mean()
+    assert 0.99 < likeness < 1 - 1e-7
+    assert ranges.likeness == pytest.approx(float(likeness), abs=0.01)
+
+
+def test_calibration_is_the_same_every_time_and_leaves_the_model_alone() -> None:
+    pytest.importorskip("openvino")
+    model = tiny_model()
+    before = digest_of(model)
+    assert calibrate(model, [decoded()]) == calibrate(model, [decoded()])
+    assert digest_of(model) == before
+
+
+def test_a_few_far_values_do_not_make_the_others_coarse() -> None:
+    from detector.engines.calibrate import _Histogram
+
+    histogram = _Histogram()
+    histogram.add(torch.rand(200_000, generator=torch.Generator().manual_seed(0)))
+    histogram.add(torch.tensor([3.0]))
+    histogram.counts[histogram.counts > 1] *= 100
+    assert 1.0 <= histogram.range().high < 2.0
+    assert histogram.range().low == 0.0
+
+
+def test_values_with_a_sign_get_a_range_around_zero() -> None:
+    from detector.engines.calibrate import _Histogram
+
+    histogram = _Histogram()
+    histogram.add(torch.linspace(-2.0, 1.0, 1000))
+    found = histogram.range()
+    assert found.low == -found.high
+    assert found.high == pytest.approx(2.0, rel=0.05)
+
+
+def test_calibration_without_photos_is_refused() -> None:
+    with pytest.raises(DetectorConfigError, match="needs photos"):
+        calibrate(tiny_model(), [])
+
+
+def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
+    ranges = Ranges(
+        by_convolution={"trunk.stem.conv1": Range(low=-1.5, high=1.5)},
+        weights_digest="abc",
+        num_photos=3,
+        likeness=0.9995,
+    )
+    path = ranges_path(tmp_path)
+    write_ranges(path, ranges)
+    assert read_ranges(path) == ranges
+    assert read_ranges(path).digest == ranges.digest
+    assert ranges_path(tmp_path / "x152.pth").name == "x152.pth.ranges.json"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 1, "ranges": {"a": 3}}'])
+def test_a_damaged_file_of_ranges_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "detector.ranges.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"detector\.ranges\.json"):
+        read_ranges(path)
+
+
+def test_ranges_of_other_weights_are_refused() -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(CheckpointError, match="other weights"):
+        prepare(tiny_model(), "fast", engine="openvino-int8", ranges=ONE_RANGE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.inference_mode()
+def test_sixteen_bits_of_torch_stay_close(dtype: torch.dtype) -> None:
+    model = tiny_model()
+    engine = HalfEngine(model, "cpu", dtype)
+    images = input_of(model)
+    c4 = model.trunk(images.pixels)
+    boxes = search(model, c4, images.sizes)
+    expected = model.region_features(c4, boxes)
+    found = engine.region_features(engine.trunk(images.pixels), boxes)
+    assert found.dtype == torch.float32
+    assert functional.cosine_similarity(expected, found, dim=1).min() > 0.995
+    assert len(see(engine, images)[0].boxes)
+
+
+def test_what_is_chosen_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "find_spec", lambda name: object())
+    monkeypatch.setattr(fast, "has_bfloat16", lambda: False)
+    assert fast.choose("cpu", None) == "openvino-f32"
+    assert fast.choose("cpu", ONE_RANGE) == "openvino-int8"
+    assert fast.choose("cpu", replace(ONE_RANGE, likeness=0.99)) == "openvino-f32"
+    monkeypatch.setattr(fast, "has_bfloat16", lambda: True)
+    assert fast.choose("cpu", None) == "openvino-bf16"
+    monkeypatch.setattr(fast, "find_spec", lambda name: None)
+    assert fast.choose("cpu", ONE_RANGE) == "torch-bf16"
+    assert fast.choose("cpu", ONE_RANGE, is_resnet=False) == "torch-f32"
+
+
+def test_without_openvino_the_log_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fast, "find_spec", lambda name: None)
+    with caplog.at_level(logging.INFO):
+        prepare(tiny_model(trunk="efficientnet_lite0"), "fast")
+    assert "oscar-flow[openvino]" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [
+        ("tensorrt", "cpu", "no engine 'tensorrt'"),
+        ("openvino-f32", "cuda", "computes on the CPU"),
+        ("openvino-int8", "cpu", "oscar-flow calibrate"),
+    ],
+)
+def test_engines_that_cannot_run_are_refused(name: str, device: str, message: str) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(DetectorConfigError, match=message):
+        fast.prepare_fast(tiny_model(), device, engine=name)
+
+
+@pytest.mark.parametrize(
+    ("limit", "vnni", "bfloat16"),
+    [("", True, True), ("AVX2", False, False), ("avx512_core_vnni", True, False)],
+)
+def test_hidden_instruction_sets_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, limit: str, vnni: bool, bfloat16: bool
+) -> None:
+    monkeypatch.setattr(
+        processor, "instruction_sets", lambda: frozenset({"avx512_vnni", "avx512_bf16"})
+    )
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert (processor.has_vnni(), processor.has_bfloat16()) == (vnni, bfloat16)
+
+
+def test_a_photo_has_the_same_bits_whoever_computes_it() -> None:
+    pytest.importorskip("openvino")
+    from concurrent.futures import ThreadPoolExecutor
+
+    from detector.engines.openvino_engine import OpenVinoEngine
+
+    model = tiny_model()
+    images = input_of(model)
+    alone = see(OpenVinoEngine(model, "f32", threads=1), images)[0]
+    shared = OpenVinoEngine(model, "f32", threads=2)
+    with ThreadPoolExecutor(4) as pool:
+        for (found,) in pool.map(lambda _: see(shared, images), range(8)):
+            np.testing.assert_array_equal(found.features.numpy(), alone.features.numpy())
+
+
+def test_boxes_are_spread_over_the_list() -> None:
+    boxes = torch.arange(40.0).reshape(10, 4)
+    assert spread_out(boxes, 4)[:, 0].tolist() == [0.0, 12.0, 24.0, 36.0]
+    assert len(spread_out(boxes, 100)) == 10
