@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         if not all(path.is_file() for path in theirs):
             _run_theirs(options, weights, folder)
         model = read_detector(weights).model
-        engines: dict[str, Engine] = {"textbook": model, "exact": prepare(model)}
+        engines: dict[str, Engine] = {
+            name: model if name == "textbook" else prepare(model, name) for name in options.engines
+        }
         tables = {
             name: [
                 list(differences(engine, pixels, load_file(path)))
@@ -80,6 +82,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--program", type=Path, required=True, help="clone of the original")
     parser.add_argument("--packages", type=Path, help="folder with yacs, if not installed")
     parser.add_argument("--keep", type=Path, help="where weights and the program's stages stay")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=["textbook", "exact", "fast"],
+        default=["textbook", "exact"],
+        help="what computes on our side",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     parser.add_argument("--json", type=Path, help="write the differences there, too")

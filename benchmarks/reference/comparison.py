@@ -2,7 +2,7 @@
 
 Each stage up to the proposals gets our own input. From there on it gets the program's proposals, so
 that one box that rounding puts in another place does not hide what comes after; the last rows are
-ours from end to end.
+both programs from end to end.
 
 Letters: R proposals, k regions, A attributes.
 """
@@ -21,7 +21,7 @@ from detector.config import RULES, RegionRules
 from detector.engine import Engine
 from detector.postprocess import keep_regions
 from detector.preprocess import to_model_images
-from detector.see import search, see
+from detector.see import Detections, search, see
 
 Stages = Mapping[str, Tensor]
 
@@ -77,12 +77,36 @@ def differences(engine: Engine, pixels: NDArray[np.uint8], theirs: Stages) -> It
         )
         yield from _regions(name, kept.boxes, kept.class_ids, kept.scores, theirs, f"{name}.")
     [found] = see(engine, images, rules=RULES["vinvl_readme"])
-    yield from _regions("end to end", found.boxes, found.class_ids, found.scores, theirs, "")
-    yield _of("  features of regions", found.features, theirs["kept_features"])
-    yield _of("  attribute logits", found.attribute_logits, theirs["attribute_logits"])
-    scores = found.attributes.scores
-    same = _same_attributes(found.attributes.ids, scores, theirs)
-    yield replace(_of("  attribute scores", scores, theirs["attribute_scores"]), note=same)
+    yield from _end_to_end(found, theirs)
+
+
+def _end_to_end(found: Detections, theirs: Stages) -> Iterator[Difference]:
+    """Regions from pixels on, each of theirs beside ours of the same class at the same place.
+
+    Where scores are all but equal, rounding may exchange two regions or the last one that is kept.
+    """
+    apart = torch.cdist(theirs["boxes"], found.boxes, p=float("inf"))
+    apart[theirs["labels"][:, None] != found.class_ids] = torch.inf
+    nearest, places = apart.min(dim=1)
+    both = nearest < 1.0
+    ours = places[both]
+    in_place = int((ours == torch.arange(len(both))[both]).sum())
+    note = f"{int(both.sum())} of {len(both)} found, {in_place} in their place"
+    yield replace(
+        _of("end to end: boxes [px]", found.boxes[ours], theirs["boxes"][both]), note=note
+    )
+    for stage, numbers, name in (
+        ("  scores", found.scores, "scores"),
+        ("  features of regions", found.features, "kept_features"),
+        ("  attribute logits", found.attribute_logits, "attribute_logits"),
+    ):
+        yield _of(stage, numbers[ours], theirs[name][both])
+    ids, scores = found.attributes.ids[ours], found.attributes.scores[ours]
+    wanted, wanted_scores = theirs["attribute_ids"][both], theirs["attribute_scores"][both]
+    told = wanted_scores > 0
+    same = int(((ids == wanted) & (scores > 0))[told].sum())
+    note = f"{same} of {int(told.sum())} attributes equal"
+    yield replace(_of("  attribute scores", scores, wanted_scores), note=note)
 
 
 def _rules(name: str) -> RegionRules:
@@ -123,13 +147,3 @@ def _boxes(stage: str, ours: Tensor, theirs: Tensor) -> Difference:
     note = f"{int(is_there.sum())} of {len(theirs)} found, {in_place} in their place"
     largest = float(nearest[is_there].max()) if is_there.any() else None
     return Difference(stage=stage, largest=largest, scale=float(theirs.abs().max()), note=note)
-
-
-def _same_attributes(ids: Tensor, scores: Tensor, theirs: Stages) -> str:
-    """How many attributes with a score are the same; slots without one have no meaning."""
-    wanted, wanted_scores = theirs["attribute_ids"], theirs["attribute_scores"]
-    if ids.shape != wanted.shape:
-        return ""
-    told = wanted_scores > 0
-    same = int(((ids == wanted) & (scores > 0))[told].sum())
-    return f"{same} of {int(told.sum())} attributes equal"
