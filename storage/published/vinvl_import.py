@@ -33,6 +33,11 @@ FEATURE_TABLES = ("features.tsv", "feature.tsv")
 SIZE_TABLE = "hw.tsv"
 _SLACK = 1.0
 """How far a box may reach out of the photo, for rounding [pixels]."""
+_THIN = 1 / 200
+"""How far a thin box may be turned inside out, as part of the photo's side and at least `_SLACK`.
+
+A refined box ends at x1 + w - 1, in pixels of a network input of 200 or more; w may be below 1.
+"""
 _LOOKED_AT = 50
 """Images from which the layout of the features is told."""
 
@@ -276,7 +281,9 @@ def _size_table(folder: Path) -> TsvReader | None:
 def _box_problem(boxes: NDArray[np.float32], height: int, width: int) -> str:
     """What is wrong with the first box that no detection can be; "" where all can."""
     low, high = boxes[:, :2], boxes[:, 2:]
-    outside = (low < -_SLACK) | (high > np.array([width, height]) + _SLACK) | (high < low)
+    size = np.array([width, height])
+    is_turned = low - high > np.maximum(_SLACK, _THIN * size)
+    outside = (low < -_SLACK) | (high > size + _SLACK) | is_turned
     rows = np.flatnonzero(outside.any(axis=1))
     if not len(rows):
         return ""

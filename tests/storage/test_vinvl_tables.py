@@ -127,6 +127,14 @@ def test_numbers_stay_bit_for_bit_or_go(tmp_path: Path) -> None:
     assert PublishedTables(tmp_path).feature_width == 8 + 6
 
 
+def test_a_thin_box_that_was_refined_may_end_a_pixel_before_it_begins(tmp_path: Path) -> None:
+    (regions,) = some_regions(1)
+    thin = replace(regions, boxes=np.array([[20.0, 5.0, 19.5, 30.0]], np.float32))
+    write(tmp_path, [thin])
+    (back,) = read(tmp_path)
+    assert np.array_equal(back.boxes, thin.boxes)
+
+
 def test_a_slot_of_score_0_is_empty_whatever_it_names(tmp_path: Path) -> None:
     (regions,) = some_regions(1)
     write(tmp_path, [regions])
