@@ -65,7 +65,7 @@ class OpenVinoEngine:
             }
             self._facts = f"int8-{ranges.digest}"
         names: dict[nn.Module, str] = {layer: name for name, layer in folded.named_modules()}
-        builder = GraphBuilder(names, by_name, 255 if has_vnni() else 127)
+        builder = GraphBuilder(names, by_name, 1 if has_vnni() else 2)
         float_kind = "bf16" if arithmetic == "bf16" else "f32"
         compiler = _Compiler(float_kind, threads or torch.get_num_threads())
         self._trunk = compiler.compile(builder.trunk(folded.trunk))

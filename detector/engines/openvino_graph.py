@@ -30,19 +30,19 @@ class GraphBuilder:
     """Writes modules with folded normalisation as graph nodes."""
 
     def __init__(
-        self, names: Mapping[nn.Module, str], ranges: Mapping[str, Range] | None, weight_levels: int
+        self, names: Mapping[nn.Module, str], ranges: Mapping[str, Range] | None, weight_room: int
     ) -> None:
         """Prepare.
 
         Args:
             names: Of the convolutions, as in `ranges`.
             ranges: Of the inputs of convolutions that are to be computed in 8 bits; None for float.
-            weight_levels: 255, or 127 where products of two could run over (processors without
-                VNNI add pairs in 16 bits).
+            weight_room: 1, or 2 where weights may use half of their 8 bits only (processors without
+                VNNI add pairs of products in 16 bits, which would run over).
         """
         self._names = names
         self._ranges = ranges or {}
-        self._weight_levels = weight_levels
+        self._weight_room = weight_room
         self._rounded: dict[tuple[str, Range], Node] = {}
 
     def trunk(self, trunk: ResNetC4 | LiteC4) -> openvino.Model:
@@ -145,8 +145,9 @@ class GraphBuilder:
     def _round_weight(self, kernel: Node, weight: Tensor) -> Node:
         """One scale per output channel."""
         dims = tuple(range(weight.dim() - 3, weight.dim()))
-        high = weight.abs().amax(dims, keepdim=True).clamp_min(1e-20).numpy()
-        return ops.fake_quantize(kernel, -high, high, -high, high, self._weight_levels)
+        largest = weight.abs().amax(dims, keepdim=True).clamp_min(1e-20)
+        high = (largest * self._weight_room).numpy()
+        return ops.fake_quantize(kernel, -high, high, -high, high, 255)
 
     def _part(self, part: nn.Module, features: Node) -> Node:
         """A stem, a block, or a sequence of blocks."""
