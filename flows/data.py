@@ -14,7 +14,7 @@ DATA_VARIABLE = "OSCAR_DATA_DIR"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoCollection:
-    """Photos of one place, or of several by a pattern (`VG_100K*`, `train-*.tar`).
+    """Photos of one place, or of several by a pattern (`VG_100K*`, `train-{000..012}.tar`).
 
     An image id is `namespace/name of the photo without extension`: its path below a folder, its
     name in a tar, its key in a TSV, its id in a Parquet file.

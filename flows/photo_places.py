@@ -1,12 +1,13 @@
 """The collections of `data.images` with the places where they lie on this machine."""
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.data import Data, PhotoCollection
 from flows.stages.list_images import Reading
-from storage.errors import MissingFileError
+from storage.errors import MissingFileError, StorageError
 from storage.photo_sources.collection import Collection, kind_of
 from storage.photo_sources.folder import matching, state_of
 
@@ -15,6 +16,8 @@ PlaceOf = Callable[[str, str], Reference]
 """Path and key of the configuration -> the file, or the output of a step that makes it."""
 
 _PATTERN = frozenset("*?[")
+_NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_FILES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,25 @@ def placed_collections(data: Data, place_of: PlaceOf) -> Iterator[Placed]:
         SourceError: A store does not answer.
     """
     for at, each in enumerate(data.images):
-        yield from _placed(data, each, f"data.images.{at}", place_of)
+        for path in numbered(each.path):
+            one = replace(each, path=path)
+            yield from _placed(data, one, f"data.images.{at}", place_of)
+
+
+def numbered(path: str) -> list[str]:
+    """The paths that `train-{000..012}.tar` stands for, as WebDataset writes it; others as is.
+
+    Raises:
+        StorageError: They are too many.
+    """
+    found = _NUMBERS.search(path)
+    if found is None:
+        return [path]
+    first, last = int(found[1]), int(found[2])
+    if last - first >= _MOST_FILES:
+        raise StorageError(f"{path}: stands for more than {_MOST_FILES} files")
+    head, tail, width = path[: found.start()], path[found.end() :], len(found[1])
+    return [f"{head}{number:0{width}d}{tail}" for number in range(first, last + 1)]
 
 
 def _placed(data: Data, each: PhotoCollection, key: str, place_of: PlaceOf) -> Iterator[Placed]:

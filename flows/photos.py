@@ -20,7 +20,7 @@ from storage.errors import DamagedFileError
 from storage.records import Cell, ImageSource, Stretch
 
 LIST_NAME = "images.jsonl"
-_CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 18
 
 
 def write_photos(

@@ -10,7 +10,7 @@ from pathlib import Path
 from flows.config import RunConfig
 from flows.errors import ConfigError
 from flows.identity import outside_paths
-from flows.photo_places import is_url, placed_collections
+from flows.photo_places import is_url, numbered, placed_collections
 from flows.readers import check_entry
 from storage.errors import MissingFileError
 from storage.photo_sources.collection import Collection
@@ -82,17 +82,23 @@ def _missing_data(config: RunConfig) -> Iterator[str]:
         return
     for at, each in enumerate(config.data.images):
         key = f"data.images.{at}.path"
-        if set(each.path) & set("*?[") and not is_url(each.path):
-            if not any(root.glob(each.path)):
-                yield f"{root / each.path}: matches nothing ({key})"
-        elif not is_url(each.path) and not (root / each.path).exists():
-            yield f"{root / each.path}: no such folder of photos ({key})"
+        if not is_url(each.path):
+            yield from _missing_photos(root, each.path, key)
         for name in ("list", "sizes"):
             path = getattr(each, name)
             if path and not (root / path).is_file():
                 yield f"{root / path}: no such file (data.images.{at}.{name})"
     for number, source in enumerate(config.data.sources):
         yield from _missing_files(root, number, source)
+
+
+def _missing_photos(root: Path, path: str, key: str) -> Iterator[str]:
+    for one in numbered(path):
+        if set(one) & set("*?["):
+            if not any(root.glob(one)):
+                yield f"{root / one}: matches nothing ({key})"
+        elif not (root / one).exists():
+            yield f"{root / one}: no such folder of photos ({key})"
 
 
 def _missing_files(root: Path, number: int, source: Mapping[str, object]) -> Iterator[str]:

@@ -1,11 +1,15 @@
 """Collections of photos in a configuration: the plan, the list, the photos read from it."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from detector.slices import Slices
 from flows.config import RunConfig, read_config
 from flows.data import Data, PhotoCollection
 from flows.digests import DigestBook
@@ -175,3 +179,39 @@ def test_paths_stay_out_of_the_list(tmp_path: Path) -> None:
     text = (tmp_path / "step" / "images" / LIST_NAME).read_text()
     assert str(tmp_path) not in text
     assert set(json.loads(text.splitlines()[0])) == {"image_id", "folder", "start", "num_bytes"}
+
+
+def test_a_photo_costs_a_few_bytes_however_many_there_are(tmp_path: Path) -> None:
+    """While they are listed and while they are cut into slices; its id alone has sixty."""
+    num = 10_000
+    ids = pa.array([f"some/longer/name/of/a/photo/{number:09d}" for number in range(num)])
+    table = pa.table({"image_id": ids, "jpg": pa.array([b"x"] * num)})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=1000)
+    del ids, table
+    place = {"0": tmp_path / "x.parquet"}
+    config = list_images.Config(collections={"0": list_images.Reading()})
+    tracemalloc.start()
+    try:
+        outputs = list_images.Outputs(images=tmp_path / "images")
+        list_images.run(config, list_images.Inputs(photos=place), outputs)
+        _, listing = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        slices = Slices(read_photos(tmp_path / "images", place), 256)
+        assert sum(map(len, slices)) == slices.num_photos == num
+        _, cutting = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    at_once = 1_000_000  # ids or lines that are read together
+    assert listing < 100 * num + at_once
+    assert cutting < 100 * num + at_once
+
+
+def test_the_numbers_of_webdataset_stand_for_files(tmp_path: Path) -> None:
+    for number in range(8, 12):
+        lay_tar(tmp_path / f"t-{number:02d}.tar", {f"n{number}": picture(number)})
+    found, _ = read(tmp_path, config_of(tmp_path, PhotoCollection(path="t-{08..10}.tar")))
+    assert list(found) == ["n8", "n9", "n10"]
+    with pytest.raises(MissingFileError, match=r"t-12\.tar: no such file"):
+        plan_of(config_of(tmp_path, PhotoCollection(path="t-{11..12}.tar")))
+    with pytest.raises(StorageError, match="more than 100000 files"):
+        plan_of(config_of(tmp_path, PhotoCollection(path="t-{0..99999999}.tar")))
