@@ -31,8 +31,8 @@ _IN_FLOAT = ("trunk.stem.conv1", "trunk.stem.0", "rpn_head.logits", "rpn_head.de
 class OpenVinoEngine:
     """A detector whose convolutions OpenVINO computes; the rest is torch in float32.
 
-    It may be used from several threads. Every request is computed by one thread of its own pool,
-    so that numbers do not depend on how many there are.
+    It may be used from several threads; what they ask is then computed one after the other. How
+    many threads compute does not change a bit, only how the rows of a map are shared out.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class _Compiler:
         self._options = {
             "INFERENCE_PRECISION_HINT": float_kind,
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,
+            "NUM_STREAMS": 1,
         }
 
     def compile(self, graph: openvino.Model) -> _Network:
