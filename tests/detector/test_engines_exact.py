@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchvision.ops import nms
 
 from detector.bin_sums import region_shares
 from detector.config import preset
@@ -14,6 +15,7 @@ from detector.engines import prepare
 from detector.engines.exact import PackedEngine
 from detector.model import AttributeRCNN
 from detector.preprocess import to_model_images
+from detector.proposals import _best_apart
 from detector.roi_align import pool_regions
 from detector.see import see
 from tests.builders_detector import photo, tiny_model
@@ -145,3 +147,15 @@ def test_another_trunk_is_folded() -> None:
             torch.testing.assert_close(
                 found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())
             )
+
+
+@given(number=st.integers(1, 30), spread=st.floats(1, 200), seed=st.integers(0, 1000))
+def test_the_best_boxes_apart_are_the_first_of_all_apart(
+    number: int, spread: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(120, 2, generator=generator) * spread
+    boxes = torch.cat((corners, corners + 30), dim=1)
+    scores = torch.randint(0, 20, (120,), generator=generator).sort(descending=True).values / 20
+    wanted = nms(boxes, scores, 0.5)[:number]
+    assert torch.equal(_best_apart(boxes, scores, number, 0.5), wanted)
