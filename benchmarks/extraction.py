@@ -8,7 +8,6 @@ meet the same moods of the machine.
 import io
 import multiprocessing
 import resource
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -204,17 +203,9 @@ def listing_memory(folder: Path, num_entries: int) -> Kept:
 
     The list itself, which is mapped into memory and can leave it at any time, does not count.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(parents=True)
-    schema = pa.schema({"image_id": pa.string(), "image": pa.binary()})
-    with pq.ParquetWriter(folder / "x.parquet", schema) as writer:
-        for first in range(0, num_entries, _ROWS_PER_GROUP):
-            ids = [f"{number:09d}" for number in range(first, first + _ROWS_PER_GROUP)]
-            writer.write_table(pa.table([ids, [b"x"] * len(ids)], schema=schema))
+    table = _table(folder, num_entries, lambda number: b"x")
     early, started = _peak(), time.perf_counter()
-    photos = _listed(folder, folder / "x.parquet")
+    photos = _listed(folder, table)
     slices = Slices(photos, _ROWS_PER_SHARD)
     assert len(slices[len(slices) - 1].photos) > 0
     return Kept(
@@ -293,17 +284,27 @@ def _drawn_photos(folder: Path, num: int) -> list[ImageSource]:
 
 
 def _tiny_photos(folder: Path, num: int) -> PhotoList:
-    """A tar of small photos, listed by the stage."""
-    folder.mkdir(parents=True)
+    """A table of small photos of different bytes, listed by the stage."""
     stream = io.BytesIO()
     Image.new("RGB", (16, 16), (200, 30, 30)).save(stream, "JPEG")
-    with tarfile.open(folder / "x.tar", "w") as tar:
-        for number in range(num):
-            content = stream.getvalue() + str(number).encode()
-            member = tarfile.TarInfo(f"{number // 1000:04d}/{number:07d}.jpg")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return _listed(folder, folder / "x.tar")
+    content = stream.getvalue()
+    return _listed(folder, _table(folder, num, lambda number: content + str(number).encode()))
+
+
+def _table(folder: Path, num: int, content_of: Callable[[int], bytes]) -> Path:
+    """A Parquet file of so many rows with ids and bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True)
+    schema = pa.schema({"image_id": pa.string(), "image": pa.binary()})
+    with pq.ParquetWriter(folder / "x.parquet", schema) as writer:
+        for first in range(0, num, _ROWS_PER_GROUP):
+            numbers = range(first, min(num, first + _ROWS_PER_GROUP))
+            ids = [f"{number:09d}" for number in numbers]
+            contents = [content_of(number) for number in numbers]
+            writer.write_table(pa.table([ids, contents], schema=schema))
+    return folder / "x.parquet"
 
 
 def _listed(folder: Path, place: Path) -> PhotoList:
