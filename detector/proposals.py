@@ -91,7 +91,7 @@ def _best_apart(boxes: Tensor, scores: Tensor, number: int, overlap: float) -> T
     Nothing suppresses a better box, so mostly a fraction of the boxes need be looked at.
     """
     num_looked_at = _LOOK_AHEAD * number
-    kept = nms(boxes[:num_looked_at], scores[:num_looked_at], overlap)
+    kept: Tensor = nms(boxes[:num_looked_at], scores[:num_looked_at], overlap)
     while len(kept) < number and num_looked_at < len(boxes):
         num_looked_at *= _LOOK_AHEAD
         kept = nms(boxes[:num_looked_at], scores[:num_looked_at], overlap)
