@@ -5,6 +5,7 @@ and ends the work, which goes on from its last whole shard.
 """
 
 import binascii
+import errno
 import os
 import threading
 import time
@@ -18,7 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
-from storage.errors import DamagedFileError, MissingFileError, SourceError, UnreadableImageError
+from storage.errors import (
+    DamagedFileError,
+    MissingFileError,
+    SourceError,
+    StorageError,
+    UnreadableImageError,
+)
 from storage.records import Cell, ImageSource, Stretch
 from storage.urls import WITHOUT_SECRET, carries_secret, masked
 
@@ -27,6 +34,8 @@ T = TypeVar("T")
 TRIES = 3
 """At a store that does not answer."""
 _WAIT_SECONDS = 0.5
+_REFUSED = (401, 403, 410, 451)
+"""What HTTP answers where asking again does not help; 404 is told as a missing file."""
 _BLOCK_BYTES = 1 << 20
 _ROWS_AT_ONCE = 8
 _BATCHES_KEPT = 4
@@ -81,7 +90,7 @@ def open_file(place: Path | str) -> IO[bytes]:
             return open(place, "rb")
         store, path = store_of(place)
         opened = answered(place, lambda: store.open(path, "rb", block_size=_BLOCK_BYTES))
-        return cast("IO[bytes]", opened)
+        return cast("IO[bytes]", _Remote(opened, place))
     except FileNotFoundError:
         raise MissingFileError(f"{place}: no such file") from None
     except OSError as error:
@@ -121,21 +130,54 @@ def answered(url: str, ask: Callable[[], T]) -> T:
 
     Raises:
         FileNotFoundError, PermissionError: It answers so.
+        StorageError: `ask` found something wrong with the answer.
         SourceError: It does not answer.
     """
     for attempt in range(TRIES):
         try:
             return ask()
-        except (FileNotFoundError, PermissionError, IsADirectoryError, MemoryError):
+        except (FileNotFoundError, PermissionError, IsADirectoryError, MemoryError, StorageError):
             raise
         except Exception as error:  # every store has errors of its own
+            if getattr(error, "status", None) in _REFUSED:
+                raise PermissionError(errno.EACCES, f"refused: {_one_line(error)}", url) from error
             if attempt + 1 == TRIES:
-                said = " ".join(str(error).split()) or type(error).__name__
                 raise SourceError(
-                    f"{url}: cannot be read: {said}; run the same command again to go on"
+                    f"{url}: cannot be read: {_one_line(error)}; run the same command again to "
+                    "go on"
                 ) from error
             time.sleep(_WAIT_SECONDS * 2**attempt)
     raise AssertionError("a try returns or raises")
+
+
+class _Remote:
+    """A file of a store, asked again when the store does not answer in the middle of it."""
+
+    def __init__(self, opened: Any, url: str) -> None:
+        self._opened = opened
+        self._url = url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._opened, name)
+
+    def __enter__(self) -> "_Remote":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._opened.tell()
+
+        def ask() -> bytes:
+            self._opened.seek(start)
+            return bytes(self._opened.read(size))
+
+        return answered(self._url, ask)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _too_many(source: ImageSource, max_bytes: int) -> UnreadableImageError:
@@ -164,6 +206,9 @@ def _read_url(source: ImageSource, max_bytes: int) -> bytes:
         size = store.info(path)["size"]
         if size is not None and size > max_bytes:
             raise _too_many(source, max_bytes)
+        if size is None:
+            with store.open(path, "rb") as stream:
+                return bytes(stream.read(max_bytes + 1))
         return bytes(store.cat_file(path))
 
     try:
@@ -274,9 +319,12 @@ class _Cells:
                 if row <= cell.row:
                     raise DamagedFileError(said)
                 content = self._cursor(key).row(cell.row)
+            except SourceError:
+                self._cursors.pop(key).close()  # it stands nowhere
+                raise
             except (pa.ArrowException, OSError, DamagedFileError, MissingFileError) as error:
                 # what follows cannot be read either, and need not be tried from the start
-                said = " ".join(str(error).split())[:200] or type(error).__name__
+                said = _one_line(error)[:200]
                 self._broken[key] = (min(row, cell.row), said)
                 raise UnreadableImageError("unreadable", f"{source.place}: {said}") from error
         if content is not None and len(content) > max_bytes:

@@ -48,6 +48,7 @@ def parquet_photos(
         stem, number = PurePosixPath(str(place)).stem, 0
         for group in range(file.num_row_groups):
             num_rows = file.metadata.row_group(group).num_rows
+            row = -1
             for row, told in enumerate(_ids(file, group, ids, num_rows, place)):
                 name = f"{stem}/{number:08d}" if told is None else without_ending(str(told))
                 cell = Cell(group=group, row=row, column=photos)
@@ -57,6 +58,11 @@ def parquet_photos(
 
                 yield under_name(namespace, name, f"{place}, row {number}", source_of)
                 number += 1
+            if row + 1 != num_rows:
+                raise DamagedFileError(
+                    f"{place}: row group {group} has {row + 1} ids for {num_rows} rows; copy it "
+                    "again"
+                )
 
 
 def _opened(stream: IO[bytes], place: Path | str) -> pq.ParquetFile:
@@ -112,6 +118,8 @@ def _photo_column(schema: pa.Schema, wanted: str, place: Path | str) -> str:
 
 
 def _of_bytes(field: pa.Field) -> Iterator[str]:
+    if "." in field.name:  # dots stand for fields inside
+        return
     if _is_bytes(field.type):
         yield field.name
     elif pa.types.is_struct(field.type):

@@ -147,7 +147,7 @@ def _size(value: bytes) -> tuple[int, int] | None:
         told = json.loads(value)
         told = told[0] if isinstance(told, list) else told
         return int(told["height"]), int(told["width"])
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+    except (ArithmeticError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

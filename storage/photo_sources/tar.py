@@ -6,7 +6,7 @@ Source: POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar manual, "Basic T
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +25,8 @@ from storage.records import ImageSource, Quarantined, Stretch
 BLOCK = 512
 _MAX_EXTENDED = 1 << 20
 """Bytes of an extended header, which holds a name and some numbers."""
+_MAX_REST = 1 << 20
+"""Bytes behind the end mark that are looked at; programs fill up their last record with zeros."""
 _FILE, _LINKS, _FOLDER = b"0\07", b"12", b"5"
 _WITHOUT_BYTES = b"123456"
 _LONG_NAME, _LONG_LINK, _EXTENDED, _GLOBAL, _SPARSE = b"L", b"K", b"x", b"g", b"S"
@@ -52,7 +54,6 @@ class _Told:
     name: str = ""
     size: int | None = None
     is_sparse: bool = False
-    records: dict[str, str] = field(default_factory=dict)
 
 
 def tar_photos(place: Path | str, namespace: str) -> Iterator[Found]:
@@ -106,6 +107,7 @@ class _Walk:
                 yield self._lost(start, error)
                 return
             if header is None:
+                yield from self._rest(start)
                 return
             try:
                 if self._extends(header, told):
@@ -136,6 +138,12 @@ class _Walk:
         if header is not None and header.kind == _SPARSE:
             self._pass_sparse(block)
         return header
+
+    def _rest(self, start: int) -> Iterator[Quarantined]:
+        """Tell where more than zeros follow the end mark: a hole, or a second tar behind it."""
+        self._stream.seek(self._at)
+        if any(self._stream.read(_MAX_REST)):
+            yield self._lost(start, _BrokenHeaderError("more behind its end mark"))
 
     def _pass_sparse(self, block: bytes) -> None:
         """Go behind the blocks that tell where a sparse file has its bytes."""
@@ -233,10 +241,10 @@ def _number(digits: bytes) -> int:
     """An octal number, or a binary one where the first bit says so."""
     if digits[0] == 0x80:
         return int.from_bytes(digits[1:])
-    try:
-        return int(digits.replace(b"\0", b" ").strip() or b"0", 8)
-    except ValueError:
-        raise _BrokenHeaderError("no header, or a damaged one") from None
+    octal = digits.replace(b"\0", b" ").strip() or b"0"
+    if not octal.isdigit() or b"8" in octal or b"9" in octal:  # no sign: nothing goes backwards
+        raise _BrokenHeaderError("no header, or a damaged one")
+    return int(octal, 8)
 
 
 def _whole(text: str) -> int:

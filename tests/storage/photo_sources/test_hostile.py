@@ -3,6 +3,7 @@
 import base64
 import tarfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,31 @@ def test_a_member_that_claims_more_than_there_is_reads_nothing(tmp_path: Path) -
     assert parted(in_place(path)) == (["a"], ["archive-damaged"])
 
 
+@pytest.mark.parametrize("size", [b"-0000001000\0", b"-1         \0", b"1_0        \0"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE])
+def test_a_size_with_a_sign_does_not_lead_back(tmp_path: Path, size: bytes, kind: bytes) -> None:
+    first = lay_tar(tmp_path / "x.tar", {"a": picture(1)}, tarfile.GNU_FORMAT)
+    member = tarfile.TarInfo("b.png")
+    member.type = kind
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[124:136], header[148:156] = size, b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (photo,) = in_place(first)
+    assert isinstance(photo.part, Stretch)  # type: ignore[union-attr]
+    end = -(-(photo.part.start + photo.part.num_bytes) // BLOCK) * BLOCK  # type: ignore[union-attr]
+    first.write_bytes(first.read_bytes()[:end] + header + bytes(2 * BLOCK))
+    found = list(islice(photos_in(Collection(place=first)), 9))
+    assert parted(found) == (["a"], ["archive-damaged"])
+
+
+def test_what_follows_the_end_mark_is_not_lost_in_silence(tmp_path: Path) -> None:
+    path = lay_tar(tmp_path / "x.tar", pictures(2))
+    whole = path.read_bytes()
+    assert parted(in_place(path))[1] == []
+    path.write_bytes(whole + whole)
+    assert parted(in_place(path)) == (["p0", "b/p1"], ["archive-damaged"])
+
+
 @given(damage=st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 255)), max_size=6),
        cut=st.integers(0, 8000))  # fmt: skip
 def test_no_bytes_of_a_tar_do_more_than_a_storage_error(
@@ -127,7 +153,8 @@ def test_an_index_or_sizes_of_another_table_are_refused(tmp_path: Path) -> None:
             in_place(path)
     index.unlink()
     rows = sizes.read_text().splitlines()
-    for wrong in (rows[::-1], rows[:3], [*rows, rows[0]], ["p0\t[]", *rows[1:]]):
+    for wrong in (rows[::-1], rows[:3], [*rows, rows[0]], ["p0\t[]", *rows[1:]],
+                  ['p0\t{"height": Infinity, "width": 5}', *rows[1:]]):  # fmt: skip
         sizes.write_text("\n".join(wrong) + "\n")
         with pytest.raises(DamagedFileError, match=r"x\.hw\.tsv: .*another table"):
             list(photos_in(Collection(place=path, sizes=sizes)))
