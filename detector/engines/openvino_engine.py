@@ -8,7 +8,6 @@ import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from detector.boxes import corners_to_pool
 from detector.config import DetectorConfig
 from detector.engines.openvino_graph import GraphBuilder, blocks_of, shortcut_conv
 from detector.engines.processor import has_vnni
+from detector.engines.quiet_openvino import openvino
 from detector.engines.ranges import Range, Ranges, check_ranges
 from detector.folding import fold_norms
 from detector.model import AttributeRCNN

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import openvino
-import openvino.opset13 as ops
 from torch import Tensor, nn
 
 from detector.efficientnet_lite0 import InvertedBottleneck, LiteC4, LiteRes5, SamePadConv
+from detector.engines.quiet_openvino import openvino, ops
 from detector.engines.ranges import Range
 from detector.proposal_head import ProposalHead
 from detector.resnext import Bottleneck, ResNetC4, ResNetRes5, Stem

@@ -1,6 +1,8 @@
 """Fast engines compute what the model computes, within the digits they keep."""
 
 import logging
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,10 +49,26 @@ def features_of(model: AttributeRCNN, name: str, ranges: Ranges | None = None) -
     ]
 
 
+def test_openvino_comes_without_its_telemetry() -> None:
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
+    loaded = [name for name, module in sys.modules.items() if module is not None]
+    assert "openvino" in loaded
+    assert [name for name in loaded if name.startswith("openvino_telemetry")] == []
+
+
+def test_one_module_alone_imports_openvino() -> None:
+    root = Path(fast.__file__).parents[2]
+    rooms = ("detector", "flows", "storage", "oscar_core", "translation", "benchmarks", "tests")
+    line = re.compile(r"^\s*(import|from) openvino\b|importorskip\(.openvino", re.MULTILINE)
+    paths = [path for room in rooms for path in (root / room).rglob("*.py")]
+    found = [path.name for path in paths if line.search(path.read_text("utf-8"))]
+    assert found == ["quiet_openvino.py"]
+
+
 @pytest.mark.parametrize("trunk", ["resnet_c4", "efficientnet_lite0"])
 @pytest.mark.parametrize("pooled_size", [6, 14])
 def test_openvino_in_float_finds_the_regions_of_the_model(trunk: str, pooled_size: int) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     model = tiny_model(trunk=trunk, pooled_size=pooled_size)
     engine = prepare(model, "fast", engine="openvino-f32")
     (expected,), (found,) = see(model, input_of(model)), see(engine, input_of(model))
@@ -61,13 +79,13 @@ def test_openvino_in_float_finds_the_regions_of_the_model(trunk: str, pooled_siz
 
 @pytest.mark.parametrize("changes", [{"stride_in_1x1": True}, {"res5_dilation": 2}, {"groups": 1}])
 def test_openvino_knows_every_shape_of_block(changes: dict[str, int]) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     expected, found = features_of(tiny_model(pooled_size=14, **changes), "openvino-f32")
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_eight_bits_stay_close_after_calibration() -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     model = tiny_model()
     ranges = calibrate(model, [decoded()])
     expected, found = features_of(model, "openvino-int8", ranges)
@@ -77,7 +95,7 @@ def test_eight_bits_stay_close_after_calibration() -> None:
 
 
 def test_calibration_is_the_same_every_time_and_leaves_the_model_alone() -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     model = tiny_model()
     before = digest_of(model)
     assert calibrate(model, [decoded()]) == calibrate(model, [decoded()])
@@ -133,7 +151,7 @@ def test_a_damaged_file_of_ranges_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_ranges_of_other_weights_are_refused() -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     with pytest.raises(CheckpointError, match="other weights"):
         prepare(tiny_model(), "fast", engine="openvino-int8", ranges=ONE_RANGE)
 
@@ -184,7 +202,7 @@ def test_without_openvino_the_log_says_what_to_install(
     ],
 )
 def test_engines_that_cannot_run_are_refused(name: str, device: str, message: str) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     with pytest.raises(DetectorConfigError, match=message):
         fast.prepare_fast(tiny_model(), device, engine=name)
 
@@ -204,7 +222,7 @@ def test_hidden_instruction_sets_do_not_count(
 
 
 def test_a_photo_has_the_same_bits_whoever_computes_it() -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     from concurrent.futures import ThreadPoolExecutor
 
     from detector.engines.openvino_engine import OpenVinoEngine

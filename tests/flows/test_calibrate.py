@@ -24,7 +24,7 @@ def small_detector(folder: Path) -> Path:
 
 
 def test_ranges_lie_beside_the_detector_and_are_taken(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
     photos.mkdir()
     for number in range(3):
