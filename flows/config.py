@@ -6,7 +6,7 @@ Every section belongs to the room or stage it configures; here they are only put
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -43,12 +43,15 @@ class Learning:
     settings: of the task's own `Config`
     start:    a model folder, ours or a published checkpoint, whose weights it goes on from
     hidden_dropout: instead of the encoder's
+    geometry: order of the last two numbers of the regions that a published `start` learned from,
+              `width_first` or `height_first`; regions in the other order are refused
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     start: FileSource | None = None
     hidden_dropout: float | None = None
+    geometry: Literal["width_first", "height_first"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

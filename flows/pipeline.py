@@ -240,6 +240,7 @@ def _train(
             training=replace(learning.training, seed=config.seed),
             vocabulary=_here(config.vocabulary),
             hidden_dropout=learning.hidden_dropout,
+            geometry=learning.geometry,
         ),
         inputs={
             **(_corpus(config) if task == PRETRAINING else _library(config)),

@@ -136,7 +136,7 @@ def train_task(
                 encoder=sizes,
                 knowledge=knowledge,
                 model=model,
-                geometry=geometry_of(library),
+                geometry=geometry_of(library) or trained,
             )
             files = _files(folder)
             write_trained(folder.parent / TRAINED, lesson.identity, asdict(summary), files)

@@ -128,7 +128,13 @@ def as_stored(regions: ImageRegions, settings: RegionSettings) -> ImageRegions:
     if regions.features.dtype == dtype:
         return regions
     with np.errstate(over="ignore"):
-        return dataclasses.replace(regions, features=regions.features.astype(dtype))
+        features = regions.features.astype(dtype)
+    if not np.isfinite(features).all():  # the record's own were finite
+        raise RecordError(
+            f"image {regions.image_id!r}: a feature is beyond {dtype}; keep them as float32 "
+            "(`dtype: float32` in section `detect`)"
+        )
+    return dataclasses.replace(regions, features=features)
 
 
 def write_slice(

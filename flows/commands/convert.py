@@ -55,6 +55,7 @@ class _Opened:
     task: str | None
     answers: tuple[str, ...]
     lines: Sequence[str]
+    geometry: str | None = None
 
 
 def convert(source: Path, out: Path, *, to: Layout, wishes: Wishes) -> list[str]:
@@ -112,6 +113,7 @@ def _write_ours(out: Path, opened: _Opened, task: str) -> None:
         encoder=opened.model.config.sizes(),
         knowledge=Knowledge(tokenizer=opened.tokenizer, answers=opened.answers),
         model=opened.model,
+        geometry=opened.geometry,
     )
 
 
@@ -128,6 +130,7 @@ def _open(source: Path, wishes: Wishes) -> _Opened:
             task=stored.task,
             answers=stored.knowledge.answers,
             lines=[f"{source}: read as a model of {stored.task}"],
+            geometry=stored.geometry,
         )
     if is_hub_folder(source):
         hub_model, tokenizer = read_hub_folder(source, lower_case=wishes.lower_case)

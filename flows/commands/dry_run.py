@@ -38,7 +38,7 @@ from oscar_core.config import NUM_BOX_NUMBERS, OscarConfig
 from oscar_core.errors import OscarCoreError
 from storage.errors import StorageError
 from storage.photo_sources.collection import Collection, photos_in
-from storage.records import ImageSource, Stretch
+from storage.records import ImageSource
 from storage.sources import RemoteSource, cached_path
 
 PUBLISHED_WIDTH = 2054
@@ -177,7 +177,10 @@ def _photos(config: RunConfig, found: Problems, told: list[str]) -> list[ImageSo
     photos: dict[str, ImageSource] = {}
     try:
         for collection in photo_collections(config):
-            _look_into(collection, photos, found, told)
+            try:
+                _look_into(collection, photos, found, told)
+            except StorageError as error:  # the next one is looked into all the same
+                found.append(str(error))
     except StorageError as error:
         found.append(str(error))
     told += [
@@ -193,23 +196,20 @@ def _look_into(
 ) -> None:
     """Add the photos of a collection to those that are known."""
     num = num_aside = num_bytes = 0
+    place = Path(collection.place)
+    is_file = collection.listing is None and place.is_file()
     for each in photos_in(collection):
         if isinstance(each, ImageSource):
             num += 1
-            num_bytes += _num_bytes(each)
+            num_bytes += 0 if is_file else os.stat(each.path).st_size
             photos[each.image_id] = each
         else:
             num_aside += 1
     if not num:
         found.append(f"{collection.place}: holds no photo (data.images)")
     aside = f", {num_aside:,} files set aside" if num_aside else ""
-    told.append(f"{collection.place}: {num:,} photos, {gigabytes(num_bytes)}{aside}")
-
-
-def _num_bytes(source: ImageSource) -> int:
-    if isinstance(source.part, Stretch):
-        return source.part.num_bytes
-    return os.stat(source.path).st_size if source.part is None else 0
+    size = gigabytes(place.stat().st_size if is_file else num_bytes)
+    told.append(f"{collection.place}: {num:,} photos, {size}{aside}")
 
 
 def _texts(

@@ -98,7 +98,7 @@ def _missing_photos(root: Path, path: str, key: str) -> Iterator[str]:
             if not any(root.glob(one)):
                 yield f"{root / one}: matches nothing ({key})"
         elif not (root / one).exists():
-            yield f"{root / one}: no such folder of photos ({key})"
+            yield f"{root / one}: no such folder or file of photos ({key})"
 
 
 def _missing_files(root: Path, number: int, source: Mapping[str, object]) -> Iterator[str]:

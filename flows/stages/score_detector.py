@@ -95,8 +95,10 @@ def _visual_genome(
     assert inputs.images is not None, "and the photos"
     loaded = read_detector(inputs.detector)
     engine = prepare(loaded.model)
-    source_by_id = {each.image_id: each for each in read_photos(inputs.images, inputs.photos)}
     judged = [image for image in objects if not image.is_crowd.all()]
+    wanted = {image.image_id for image in judged}
+    photos = read_photos(inputs.images, inputs.photos)
+    source_by_id = {each.image_id: each for each in photos if each.image_id in wanted}
     named = [
         name_true_boxes(engine, decode(source_by_id[image.image_id]), image, loaded.label_map)
         for image in progress.track(judged)

@@ -11,7 +11,7 @@ from flows.errors import FlowError
 from oscar_core.encoder import OscarEncoder, OscarPreTrained
 from oscar_core.errors import WeightsError
 from oscar_core.heads import AnswerHead, HeadKind
-from oscar_core.model_folder import read_model
+from oscar_core.model_folder import SETTINGS, read_model
 from oscar_core.models import CaptionModel, ClassifierModel, PairModel, PretrainingModel
 from oscar_core.published.weights_file import PICKLED, read_tensors
 from oscar_core.published.writing import write_published
@@ -65,6 +65,15 @@ def test_published_ours_published(model: OscarPreTrained, tmp_path: Path) -> Non
     convert(tmp_path / "hub", tmp_path / "again", to="published", wishes=Wishes())
     assert (tmp_path / "again" / PICKLED).read_bytes() == (there / PICKLED).read_bytes()
     assert json.loads((tmp_path / "again/config.json").read_text()) == content
+
+
+def test_a_copy_of_a_model_tells_the_regions_it_learned_from(tmp_path: Path) -> None:
+    there = published(tmp_path / "there", PretrainingModel(make_config()))
+    convert(there, tmp_path / "ours", to="ours", wishes=Wishes())
+    settings = tmp_path / "ours" / SETTINGS
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"geometry": "height_first"}))
+    convert(tmp_path / "ours", tmp_path / "copy", to="ours", wishes=Wishes())
+    assert read_model(tmp_path / "copy").geometry == "height_first"
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

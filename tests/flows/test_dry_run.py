@@ -110,7 +110,7 @@ def test_everything_that_is_missing_is_named_at_once(small: SmallRun, tmp_path: 
     config = replace(config, data=data, detector_weights=tmp_path / "w", vocabulary=tmp_path / "v")
     told = list(missing(config))
     for part in (
-        "nosuch: no such folder of photos (data.images.0.path)",
+        "nosuch: no such folder or file of photos (data.images.0.path)",
         "nosuch*: matches nothing (data.images.1.path)",
         "nosuch.json: no such file or folder (data.sources.0.path",
         "empty.json: is empty (data.sources.1.path)",

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from detector.slices import Slices
+from flows.commands.dry_run import dry_run
 from flows.config import RunConfig, read_config
 from flows.data import Data, PhotoCollection
 from flows.digests import DigestBook
@@ -84,6 +85,24 @@ def test_collections_of_every_kind_in_one_run(tmp_path: Path) -> None:
     }
     assert found == {**whole, **some, "tar/more": picture(9), "lines/all/p2": photos["p2"]}
     assert (summary.num_in, summary.num_out, summary.num_quarantined) == (22, 22, 0)
+
+
+def test_a_dry_run_looks_into_every_collection_and_tells_all_that_is_damaged(
+    tmp_path: Path,
+) -> None:
+    lay_tar(tmp_path / "x.tar", pictures(4))
+    lay_parquet(tmp_path / "y.parquet", pictures(2))
+    for name in ("cut1.parquet", "cut2.parquet"):
+        (tmp_path / name).write_bytes((tmp_path / "y.parquet").read_bytes()[:-20])
+    names = ("cut1.parquet", "x.tar", "cut2.parquet", "y.parquet", "none.tar")
+    config = config_of(tmp_path, *(PhotoCollection(path=name) for name in names))
+    findings = dry_run(config, tmp_path / "run")
+    found = [line.split(":")[0].rpartition("/")[2] for line in findings.problems]
+    assert found.count("cut1.parquet") == found.count("cut2.parquet") == 1
+    assert any("none.tar: no such folder or file" in line for line in findings.problems)
+    told = "\n".join(findings.notes)
+    assert "x.tar: 4 photos, 1 MB" in told
+    assert "y.parquet: 2 photos, 1 MB" in told
 
 
 def test_photos_behind_a_url_need_no_place_here(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_model_reads_regions_of_its_own_order_alone(tmp_path: Path) -> None:
     model = trained(tmp_path, replace(library, geometry=HEIGHT_FIRST))
     assert read_model(model).geometry == HEIGHT_FIRST
     assert predicted(model, replace(library, geometry=HEIGHT_FIRST))
-    with pytest.raises(PackingError, match=r"trained with regions that end height_first.*width_fi"):
+    with pytest.raises(PackingError, match=r"takes regions that end height_first, .*width_fi"):
         predicted(model, library)
 
 
@@ -92,6 +92,22 @@ def test_a_training_goes_on_with_regions_of_the_same_order_alone(tmp_path: Path)
         trained(tmp_path / "second", other, start=start)
     with pytest.raises(PackingError, match="this training"):
         trained(tmp_path / "third", library, geometry=HEIGHT_FIRST)
+
+
+def test_a_model_keeps_its_order_where_the_regions_tell_none(tmp_path: Path) -> None:
+    library = make_library()
+    start = trained(tmp_path / "first", with_numbers(library, HEIGHT_FIRST))
+    square = {
+        image_id: replace(
+            each,
+            boxes=np.tile(np.float32([0, 0, each.width, each.height]), (len(each.boxes), 1)),
+        )
+        for image_id, each in library.regions.items()
+    }
+    mute = with_numbers(replace(library, regions=square), WIDTH_FIRST)
+    assert geometry_of(mute) is None
+    second = trained(tmp_path / "second", mute, start=start)
+    assert read_model(second).geometry == HEIGHT_FIRST
 
 
 def test_a_model_that_does_not_tell_its_order_reads_any(tmp_path: Path) -> None:

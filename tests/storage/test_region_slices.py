@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from storage.errors import DamagedFileError, MissingFileError, RecordError
@@ -13,6 +14,7 @@ from storage.region_shards import RegionReader
 from storage.region_slices import (
     RegionSettings,
     ShardReport,
+    as_stored,
     bring_home,
     finish_slices,
     read_slice,
@@ -91,6 +93,14 @@ def test_a_shard_that_is_missing_cut_or_changed_is_not_kept(tmp_path: Path) -> N
 def test_an_image_is_in_a_shard_once(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"regions-00002\.parquet: regions of an image added twi"):
         write_slice(Place(tmp_path), KEY, SETTINGS, [RECORDS[0], RECORDS[0]])
+
+
+def test_a_feature_beyond_float16_says_what_to_set() -> None:
+    record = replace(RECORDS[2], features=np.full((2, 8), 70_000, np.float32))
+    with pytest.raises(RecordError, match=r"beyond float16; .*`dtype: float32`"):
+        as_stored(record, SETTINGS)
+    wide = replace(SETTINGS, dtype="float32")
+    assert as_stored(record, wide) is record
 
 
 def test_a_shard_is_brought_home_once_and_only_whole(tmp_path: Path) -> None:
