@@ -35,6 +35,7 @@ class AttributeRCNN(nn.Module):
     """
 
     cell_anchors: Tensor
+    is_folded = False  # `detector.folding` made it ready for detection alone
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -59,8 +60,8 @@ class AttributeRCNN(nn.Module):
         return self.cell_anchors.device
 
     def describe(self) -> str:
-        """What computes: the network as it was trained."""
-        return "textbook"
+        """What computes: the network as it was trained, or the plain exact engine."""
+        return "exact" if self.is_folded else "textbook"
 
     def anchors(self, c4: Tensor) -> Tensor:
         """Anchors of all cells of a map (B, C4, h, w); (h * w * A, 4), order y, x, anchor."""

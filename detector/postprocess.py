@@ -92,7 +92,7 @@ def candidate_boxes(
     elif config.class_agnostic_boxes:
         boxes = decode(proposals[:, None], box_deltas[:, None, -4:], config.box_weights)
     else:
-        moves = box_deltas.reshape(len(proposals), -1, 4)
+        moves = box_deltas.reshape(len(proposals), config.num_box_rows, 4)
         boxes = decode(proposals[:, None], moves, config.box_weights)
     return clip(boxes, *size)
 

@@ -7,6 +7,8 @@ from typing import Literal, get_args
 import torch
 
 from detector.engine import Engine
+from detector.engines.exact import PackedEngine, prepare_exact
+from detector.engines.packed import can_pack
 from detector.engines.processor import has_bfloat16
 from detector.engines.ranges import Ranges
 from detector.errors import DetectorConfigError
@@ -49,8 +51,11 @@ def prepare_fast(
         from detector.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(model, arithmetic, ranges=ranges)
-    if torch.device(device).type == "cpu" and arithmetic != "fp16":
-        return _packed(model, arithmetic)
+    if arithmetic == "f32":
+        return prepare_exact(model, device)
+    is_packed = can_pack() and isinstance(model.trunk, ResNetC4)
+    if torch.device(device).type == "cpu" and arithmetic == "bf16" and is_packed:
+        return PackedEngine.of(model, torch.bfloat16)
     from detector.engines.half import HalfEngine
 
     dtype = torch.float16 if arithmetic == "fp16" else torch.bfloat16
@@ -66,10 +71,12 @@ def choose(device: str, ranges: Ranges | None, *, is_resnet: bool = True) -> Fas
         is_resnet: Other trunks have no 16-bit engine of torch on a processor.
     """
     if torch.device(device).type != "cpu":
-        return "torch-bf16" if torch.cuda.is_bf16_supported() else "torch-fp16"
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "torch-bf16" if has_units else "torch-fp16"
     if find_spec("openvino") is None:
         _LOG.info("`pip install 'oscar-flow[openvino]'` computes faster on this processor")
-        return "torch-bf16" if has_bfloat16() and is_resnet else "torch-f32"
+        is_packed = is_resnet and can_pack()
+        return "torch-bf16" if has_bfloat16() and is_packed else "torch-f32"
     if ranges is not None and ranges.likeness >= LEAST_LIKENESS:
         return "openvino-int8"
     if ranges is None:
@@ -94,12 +101,3 @@ def _check(name: str, device: str, ranges: Ranges | None) -> None:
             f"engine {name!r} needs the ranges of this detector: oscar-flow calibrate DETECTOR "
             "PHOTOS"
         )
-
-
-def _packed(model: AttributeRCNN, arithmetic: str) -> Engine:
-    """Torch's own kernels with packed weights, or the plain exact engine."""
-    from detector.engines.exact import PackedEngine, prepare_exact
-
-    if arithmetic == "f32" or not isinstance(model.trunk, ResNetC4):
-        return prepare_exact(model)
-    return PackedEngine.of(model, torch.bfloat16)

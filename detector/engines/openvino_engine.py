@@ -71,6 +71,9 @@ class OpenVinoEngine:
         self._trunk = compiler.compile(builder.trunk(folded.trunk))
         self._proposal_head = compiler.compile(builder.proposal_head(folded.rpn_head))
         self._regions = _Regions(folded, builder, compiler)
+        for compiled in ("trunk", "rpn_head", "res5"):  # or they would be twice in memory
+            setattr(folded, compiled, nn.Identity())
+        self._width = model.feature_width
         self._model = folded
 
     @property
@@ -86,7 +89,7 @@ class OpenVinoEngine:
     @property
     def feature_width(self) -> int:
         """D."""
-        return self._model.feature_width
+        return self._width
 
     def describe(self) -> str:
         """The engine, its arithmetic and its ranges."""

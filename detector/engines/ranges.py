@@ -4,6 +4,7 @@ The ranges are those of some photos, measured once and kept beside the detector.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +29,11 @@ class Range:
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no range."""
+        if not (0 < self.high < math.inf and self.low in (0.0, -self.high)):
+            raise ValueError(f"{self.low} to {self.high} is no range")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

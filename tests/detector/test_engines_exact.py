@@ -136,9 +136,53 @@ def test_the_model_stays_as_it_is_and_still_learns() -> None:
     assert model.res5.blocks[0].conv1.weight.grad is not None
 
 
+def test_bits_do_not_depend_on_the_number_of_threads() -> None:
+    model = tiny_model(res2_width=16, width_per_group=4)
+    engine, images = prepare(model), to_model_images([photo()], model.config)
+    before, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            found += see(engine, images)
+    finally:
+        torch.set_num_threads(before)
+    for field in ("boxes", "scores", "features", "attribute_logits"):
+        assert torch.equal(getattr(found[0], field), getattr(found[1], field)), field
+
+
+def test_float32_on_a_device_is_not_rounded() -> None:
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    prepare(tiny_model(), device="meta")
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+
+
+@pytest.mark.parametrize("filter_number", [0, 1, 2])
+@pytest.mark.parametrize("regress", [False, True])
+@pytest.mark.parametrize("is_agnostic", [False, True])
+def test_no_proposals_make_no_regions(filter_number: Any, regress: bool, is_agnostic: bool) -> None:
+    model = tiny_model(proposal_min_size=1000, class_agnostic_boxes=is_agnostic)
+    images = to_model_images([photo()], model.config)
+    rules = replace(model.config.regions, filter=filter_number, regress_boxes=regress)
+    for engine in (model, prepare(model)):
+        (found,) = see(engine, images, rules=rules)
+        assert found.boxes.shape == (0, 4)
+        assert found.features.shape == (0, model.feature_width)
+        assert found.attributes.ids.shape == (0, rules.max_attributes_per_region)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (3, 5)])
+def test_the_smallest_photos_are_seen(size: tuple[int, int]) -> None:
+    model = tiny_model()
+    images = to_model_images([photo(*size)], model.config)
+    (wanted,), (found,) = see(model, images), see(prepare(model), images)
+    assert found.class_ids.equal(wanted.class_ids)
+    torch.testing.assert_close(found.features, wanted.features, rtol=1e-3, atol=1e-4)
+
+
 def test_another_trunk_is_folded() -> None:
     model = AttributeRCNN(replace(preset("lite0"), num_classes=3, num_attributes=3)).eval()
     engine = prepare(model)
+    assert (model.describe(), engine.describe()) == ("textbook", "exact")
     pixels, boxes = torch.randn(1, 3, 64, 64), [some_boxes(3)]
     with torch.no_grad():
         for wanted, found in zip(

@@ -142,7 +142,18 @@ def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
     assert ranges_path(tmp_path / "x152.pth").name == "x152.pth.ranges.json"
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 1, "ranges": {"a": 3}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"version": 1}',
+        '{"version": 2, "ranges": {}}',
+        '{"version": 1, "ranges": {"a": 3}}',
+        '{"version": 1, "weights": "", "num_photos": 1, "likeness": 1, "ranges": {"a": [0, NaN]}}',
+        '{"version": 1, "weights": "", "num_photos": 1, "likeness": 1, "ranges": {"a": [0, 0]}}',
+    ],
+)
 def test_a_damaged_file_of_ranges_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "detector.ranges.json"
     path.write_text(text, encoding="utf-8")
@@ -182,6 +193,27 @@ def test_what_is_chosen_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fast, "find_spec", lambda name: None)
     assert fast.choose("cpu", ONE_RANGE) == "torch-bf16"
     assert fast.choose("cpu", ONE_RANGE, is_resnet=False) == "torch-f32"
+
+
+def test_an_engine_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, lite = tiny_model(), tiny_model(trunk="efficientnet_lite0")
+    assert prepare(small, "fast", engine="torch-bf16").describe() == "fast:torch-bf16"
+    assert prepare(lite, "fast", engine="torch-bf16").describe() == "fast:torch-bf16"
+    assert prepare(small, "fast", engine="torch-fp16").describe() == "fast:torch-fp16"
+    on_device = prepare(small, "fast", engine="torch-f32", device="meta")
+    assert (on_device.describe(), on_device.device.type) == ("exact", "meta")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert fast.choose("cuda", None) == "torch-fp16"
+
+
+@pytest.mark.parametrize("name", ["openvino-f32", "torch-bf16", "torch-fp16"])
+def test_no_regions_have_no_features(name: str) -> None:
+    if name.startswith("openvino"):
+        pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
+    model = tiny_model()
+    engine = prepare(model, "fast", engine=name)
+    c4 = engine.trunk(input_of(model).pixels)
+    assert engine.region_features(c4, [torch.zeros(0, 4)]).shape == (0, model.feature_width)
 
 
 def test_without_openvino_the_log_says_what_to_install(
