@@ -53,7 +53,9 @@ class RegionRules:
     max_attributes_per_image: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse bounds that cannot be met."""
+        """Refuse bounds that cannot be met, and filters that do not exist."""
+        if self.filter not in (0, 1, 2):
+            raise DetectorConfigError(f"regions: no filter {self.filter}; there are 0, 1, 2")
         if self.min_regions < 0 or self.max_regions < 1:
             raise DetectorConfigError("regions: need `min_regions` >= 0 and `max_regions` >= 1")
         if self.max_attributes_per_region < 1:
@@ -169,6 +171,10 @@ class DetectorConfig:
             )
         if min(self.min_size, self.max_size, self.pooled_size, self.res5_blocks) < 1:
             raise DetectorConfigError("detector: sizes and block counts must be at least 1")
+        if min(self.pre_nms_top_n, self.post_nms_top_n) < 1:
+            raise DetectorConfigError(
+                "detector: `pre_nms_top_n`, `post_nms_top_n` must be 1 or more"
+            )
         if not self.anchor_sizes or not self.aspect_ratios:
             raise DetectorConfigError("detector: `anchor_sizes` and `aspect_ratios` must not be []")
 

@@ -135,25 +135,20 @@ def load_detector(
 
     Raises:
         CheckpointError: A tensor is missing, unexpected or misshapen; a file is damaged.
-        DetectorConfigError: Settings, precision or preset that do not exist.
+        DetectorConfigError: Settings, precision, preset or device that do not exist.
         StorageError: The label map cannot be read.
     """
     if precision not in _PRECISIONS:
         raise DetectorConfigError(f"no precision {precision!r}; there are {', '.join(_PRECISIONS)}")
-    rules = None if preset is None else rules_of(preset)
+    rules, place = None if preset is None else rules_of(preset), _device(device)
     labels = Path(labelmap) if isinstance(labelmap, str) else labelmap
     stated = Path(settings) if isinstance(settings, str) else settings
     loaded = read_detector(Path(weights), labels, stated)
     if rules is not None:
         loaded.model.config = replace(loaded.model.config, regions=rules)
-    engine = prepare(loaded.model, precision, device=_device(device), ranges=loaded.ranges)
-    _LOG.info(
-        "detector %s: fingerprint %s, engine %s, rules %s",
-        Path(weights).name,
-        loaded.fingerprint,
-        engine.describe(),
-        describe_rules(engine.config.regions),
-    )
+    engine = prepare(loaded.model, precision, device=place, ranges=loaded.ranges)
+    told = (loaded.fingerprint, engine.describe(), describe_rules(engine.config.regions))
+    _LOG.info("detector %s: fingerprint %s, engine %s, rules %s", Path(weights).name, *told)
     return Detector(
         engine=engine,
         label_map=loaded.label_map,
@@ -163,10 +158,19 @@ def load_detector(
 
 
 def _device(wanted: str) -> str:
-    """The device of a name, "auto" resolved."""
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device of a name, "auto" resolved.
+
+    Raises:
+        DetectorConfigError: There is no such device here.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DetectorConfigError(f"no device {wanted!r} here; take 'cpu' or 'auto'") from error
+    return str(device)
 
 
 def _decoded(image: Photo, number: int) -> DecodedImage:

@@ -5,14 +5,16 @@ What its tensors do not tell comes from a settings file beside it, or is assumed
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from detector.anchors import cell_anchors
 from detector.config import RULES, DetectorConfig
+from detector.errors import DetectorConfigError
 from detector.loaded import LoadedDetector, check_labels, fingerprint_of
 from detector.published.checkpoint_names import from_published
 from detector.published.detectron2_names import (
@@ -29,12 +31,13 @@ from detector.published.detectron2_settings import (
 from detector.published.plain_pickle import read_pickled_weights
 from detector.published.settings_file import read_settings, settings_beside
 from detector.published.sizes import sizes_of
-from detector.published.weights_file import read_published_weights
+from detector.published.weights_file import check_plain, read_published_weights
 from detector.published.yaml_keys import check_fixed, stated_in
 from detector.weights import model_of
 from storage.published.label_maps import LabelMap, label_map_of, read_label_map
 
 _LABEL_MAPS = ("labelmap.json", "VG-SGG-dicts*.json", "*labelmap*.json")
+_ADAPTER = TypeAdapter(DetectorConfig)
 _LOG = logging.getLogger(__name__)
 
 
@@ -76,7 +79,8 @@ def read_published(
         ratios = network.get("aspect_ratios", DetectorConfig().aspect_ratios)
         tensors = from_detectron2(tensors, num_ratios=len(ratios))
     sizes = sizes_of(tensors, network, path.name)
-    config = replace(sizes.config, regions=replace(RULES["vinvl_released"], **stated.rules))
+    rules = replace(RULES["vinvl_released"], **stated.rules)
+    config = _checked(replace(sizes.config, regions=rules), path.name)
     if not is_detectron2_settings(settings):
         check_fixed(settings, config)
     anchors = cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
@@ -84,12 +88,8 @@ def read_published(
     del tensors
     model = model_of(config, weights, path.name)
     named = _named(path, labels, config)
-    taken = (
-        f"{name} = {value} (as in detectron2's model zoo)"
-        for name, value in usual.items()
-        if name not in stated.network
-    )
-    assumed = (*taken, *sizes.assumed, *named.assumed)
+    unsaid = {name: value for name, value in usual.items() if name not in stated.network}
+    assumed = (*_as_in_the_zoo(unsaid), *sizes.assumed, *named.assumed)
     if assumed:
         _LOG.info("%s: its tensors do not tell, so assumed: %s", path.name, "; ".join(assumed))
     return LoadedDetector(
@@ -102,9 +102,20 @@ def read_published(
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors by the names in the file."""
-    if path.suffix == ".pkl":
-        return read_pickled_weights(path)
-    return read_published_weights(path)
+    is_pickle = path.suffix == ".pkl"
+    weights = read_pickled_weights(path) if is_pickle else read_published_weights(path)
+    check_plain(weights, path)
+    return weights
+
+
+def _checked(config: DetectorConfig, source: str) -> DetectorConfig:
+    """The settings, every one of its own kind."""
+    try:
+        return _ADAPTER.validate_python(asdict(config))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise DetectorConfigError(f"{source}: settings: {name}: {first['msg']}") from error
 
 
 def _usual_of_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -115,6 +126,13 @@ def _usual_of_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     grouped = tensors.get("res2_0_branch2b_w" if caffe2 else "backbone.res2.0.conv2.weight")
     groups = 1 if grouped is None else grouped.shape[0] // max(1, grouped.shape[1])
     return usual_of_detectron2(groups=groups, caffe2=caffe2)
+
+
+def _as_in_the_zoo(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """A line for each setting that was taken over from `_usual_of_detectron2`."""
+    return tuple(
+        f"{name} = {value} (as in detectron2's model zoo)" for name, value in settings.items()
+    )
 
 
 def _named(path: Path, labels: LabelMap | Path | None, config: DetectorConfig) -> _Named:

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.errors import CheckpointError
+from detector.published.weights_file import MOST_COPIES
 
 _KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 _ORDERS = ("<", ">", "|", "=")
 _MOST_SIDES, _LARGEST_SIDE = 8, 1 << 40
+_SPARE_BYTES, _BYTES_PER_KEY = 1 << 20, 64
 _INSIDE = ("model", "blobs")  # detectron2 and Caffe2's Detectron wrap their tensors so
 _REST_OF_TRAINING = ("_momentum", "lr", "weight_order")  # blobs that Caffe2 leaves beside weights
 
@@ -43,12 +45,16 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
-    weights = {}
+    weights: dict[str, Tensor] = {}
+    room = MOST_COPIES * path.stat().st_size
     for name, value in content.items():
         if not isinstance(name, str):
             raise CheckpointError(f"{path.name}: a tensor is called {name!r}, want text")
         if isinstance(value, _Array) and value.values is not None:
             if not name.endswith(_REST_OF_TRAINING):
+                room -= value.values.nbytes
+                if room < 0:
+                    raise CheckpointError(f"{path.name}: its arrays are larger than the file")
                 weights[name] = torch.from_numpy(value.values.copy())
         elif not name.endswith(_REST_OF_TRAINING) and not name.startswith("__"):
             raise CheckpointError(f"{path.name}: {name!r} is no array")
@@ -92,7 +98,8 @@ def _unpickled(path: Path) -> object:
     """What the file holds, arrays as `_Array`."""
     try:
         with open(path, "rb") as stream:
-            return _Machine().run(_Bounded(stream, path.stat().st_size))
+            size = path.stat().st_size
+            return _Machine(MOST_COPIES * size + _SPARE_BYTES).run(_Bounded(stream, size))
     except _UnreadableError as error:
         raise CheckpointError(
             f"{path.name}: {error}; only arrays by name are read from a pickle, nothing in it is "
@@ -117,9 +124,13 @@ class _Bounded:
 
 
 class _Machine:
-    """Follows instructions; `stack` holds values, `memo` those that are named again."""
+    """Follows instructions; `stack` holds values, `memo` those that are named again.
 
-    def __init__(self) -> None:
+    `room`: bytes that may still be made out of what the file holds.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
 
@@ -172,7 +183,17 @@ class _Machine:
             raise _UnreadableError(f"it asks for {name}")
         if not isinstance(arguments, tuple):
             raise ValueError("a call without arguments")
-        self.stack.append(_MAKERS[wanted.name](*arguments))
+        self.stack.append(self.made(_MAKERS[wanted.name](*arguments)))
+
+    def made(self, value: object) -> object:
+        """A value that needed memory; a file that makes the same again and again is refused."""
+        if isinstance(value, _Array):
+            self.room -= 0 if value.values is None else value.values.nbytes
+        elif isinstance(value, bytes | dict):
+            self.room -= len(value) * (1 if isinstance(value, bytes) else _BYTES_PER_KEY)
+        if self.room < 0:
+            raise _UnreadableError("it makes much more than it holds")
+        return value
 
     def build(self, _: object) -> None:
         """The state of an array or of a kind of number."""
@@ -181,6 +202,7 @@ class _Machine:
             raise _UnreadableError(f"the state of a {type(value).__name__}")
         if isinstance(value, _Array) and len(state) == 5:
             value.values = _filled(*state[1:])
+            self.made(value)
         elif isinstance(value, _Kind) and len(state) >= 5 and state[2:5] == (None, None, None):
             value.order = _text(state[1])
             if value.order not in _ORDERS:
@@ -258,7 +280,9 @@ def _as_dict(values: list[object]) -> dict[object, object]:
 
 
 def _ordered(pairs: object = ()) -> dict[object, object]:
-    if not isinstance(pairs, list | tuple):
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
         raise ValueError("an ordered dict of something else than pairs")
     return _as_dict([part for pair in pairs for part in pair])
 

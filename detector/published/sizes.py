@@ -148,9 +148,10 @@ def _heads(found: _Shapes) -> dict[str, Any]:
     num_rows = found.of(_DELTAS, 2)[0]
     if num_rows not in (_AGNOSTIC_ROWS, 4 * num_classes):
         raise found.odd(_DELTAS, f"{4 * num_classes} rows, or {_AGNOSTIC_ROWS}")
+    is_told = num_rows != _AGNOSTIC_ROWS or 4 * num_classes != _AGNOSTIC_ROWS
     return {
         "num_classes": num_classes,
-        "class_agnostic_boxes": num_rows != 4 * num_classes,
+        **({"class_agnostic_boxes": num_rows != 4 * num_classes} if is_told else {}),
         "num_attributes": found.of(_ATTRIBUTES, 2)[0],
         "class_embedding_width": found.of(_EMBEDDING, 2)[1],
         "attribute_hidden_width": found.of(_HIDDEN, 2)[0],

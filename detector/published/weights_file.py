@@ -25,6 +25,8 @@ _BESIDE = (
 )
 """Where objects beside the weights come from: optimizers, schedules, settings, counters."""
 _MOST_KINDS = 40
+MOST_COPIES = 4
+"""Times the size of a file that its tensors may have; the same one may go by several names."""
 
 
 class _Nothing:
@@ -77,6 +79,25 @@ def without_wrapping(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if weights and all(name.startswith(_WRAPPED) for name in weights):
         return {name.removeprefix(_WRAPPED): tensor for name, tensor in weights.items()}
     return dict(weights)
+
+
+def check_plain(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors must be plain numbers in memory, and together not much larger than their file.
+
+    A few bytes that are told to repeat themselves would otherwise fill the memory later.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    for name, tensor in weights.items():
+        is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not is_plain or tensor.is_quantized or tensor.is_complex():
+            raise CheckpointError(f"{path.name}: tensor {name!r} is no plain array of numbers")
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    if num_bytes > MOST_COPIES * path.stat().st_size:
+        raise CheckpointError(
+            f"{path.name}: {num_bytes} bytes of tensors in a smaller file; it is no file of weights"
+        )
 
 
 def _load(path: Path) -> Any:

@@ -5,6 +5,7 @@ Source: `specs/detector.md` 2.1. Absent settings keep the values there, our defa
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from detector.config import DetectorConfig, RegionRules
@@ -20,13 +21,13 @@ _NETWORK: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.RESNETS.WIDTH_PER_GROUP": ("width_per_group", int),
     "MODEL.RESNETS.STRIDE_IN_1X1": ("stride_in_1x1", bool),
     "MODEL.RESNETS.RES5_DILATION": ("res5_dilation", int),
-    "MODEL.RPN.ANCHOR_SIZES": ("anchor_sizes", tuple),
-    "MODEL.RPN.ASPECT_RATIOS": ("aspect_ratios", tuple),
+    "MODEL.RPN.ANCHOR_SIZES": ("anchor_sizes", lambda sizes: _numbers(sizes)),
+    "MODEL.RPN.ASPECT_RATIOS": ("aspect_ratios", lambda ratios: _numbers(ratios)),
     "MODEL.RPN.PRE_NMS_TOP_N_TEST": ("pre_nms_top_n", int),
     "MODEL.RPN.POST_NMS_TOP_N_TEST": ("post_nms_top_n", int),
     "MODEL.RPN.NMS_THRESH": ("proposal_nms_overlap", float),
     "MODEL.RPN.MIN_SIZE": ("proposal_min_size", int),
-    "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": ("box_weights", tuple),
+    "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": ("box_weights", lambda weights: _numbers(weights, 4)),
     "MODEL.ROI_BOX_HEAD.NUM_CLASSES": ("num_classes", int),
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": ("pooled_size", int),
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": ("sampling_ratio", int),
@@ -36,8 +37,8 @@ _NETWORK: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.ROI_ATTRIBUTE_HEAD.ATTR_EMD_DIM": ("attribute_hidden_width", int),
     "INPUT.MIN_SIZE_TEST": ("min_size", int),
     "INPUT.MAX_SIZE_TEST": ("max_size", int),
-    "INPUT.PIXEL_MEAN": ("pixel_mean", tuple),
-    "INPUT.PIXEL_STD": ("pixel_std", tuple),
+    "INPUT.PIXEL_MEAN": ("pixel_mean", lambda mean: _numbers(mean, 3)),
+    "INPUT.PIXEL_STD": ("pixel_std", lambda deviation: _numbers(deviation, 3)),
 }
 _RULES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.ROI_HEADS.NMS_FILTER": ("filter", int),
@@ -147,7 +148,7 @@ def stated_in(settings: Mapping[str, Any]) -> Stated:
             kind = network if name in _NETWORK else rules
             try:
                 kind[field] = convert(value)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise DetectorConfigError(
                     f"published settings: {name} cannot be {value!r}"
                 ) from error
@@ -172,6 +173,16 @@ def config_from_settings(settings: Mapping[str, Any]) -> DetectorConfig:
     config = replace(DetectorConfig(), **stated.network, regions=RegionRules(**stated.rules))
     check_fixed(settings, config)
     return config
+
+
+def _numbers(values: Any, number: int | None = None) -> tuple[float, ...]:
+    """So many numbers, or some."""
+    numbers = tuple(values)
+    if not all(type(each) in (int, float) and isfinite(each) for each in numbers):
+        raise ValueError("not numbers")
+    if number is not None and len(numbers) != number:
+        raise ValueError(f"not {number} numbers")
+    return numbers
 
 
 def _blocks_of(body: str) -> tuple[int, int, int]:

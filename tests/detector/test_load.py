@@ -238,6 +238,51 @@ def test_rules_precision_and_presets_that_do_not_exist_are_named(tmp_path: Path)
         load_detector(path, preset="vinvl")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(DetectorConfigError, match="exact, fast"):
         load_detector(path, precision="half")  # type: ignore[arg-type]  # on purpose
+    for device in ("abacus", "cuda:99"):
+        with pytest.raises(DetectorConfigError, match=f"no device '{device}'"):
+            load_detector(path, device=device)
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pth: no file and no folder"):
+        load_detector(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"MODEL.ROI_HEADS.NMS_FILTER": 7}, "filter"),
+        ({"MODEL.RPN.POST_NMS_TOP_N_TEST": 0}, "post_nms_top_n"),
+        ({"MODEL.RPN.POST_NMS_TOP_N_TEST": float("inf")}, "POST_NMS_TOP_N_TEST"),
+        ({"INPUT.PIXEL_MEAN": [1.0, 2.0]}, "PIXEL_MEAN"),
+        ({"MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": ["a", 1, 1, 1]}, "BBOX_REG_WEIGHTS"),
+        ({"MODEL.MASK_FORMAT": "", "MODEL.RPN.NMS_THRESH": "much"}, "proposal_nms_overlap"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    with pytest.raises(DetectorConfigError, match=message):
+        load_detector(path, settings=settings)
+
+
+def test_tensors_that_are_not_in_the_file_are_refused(tmp_path: Path) -> None:
+    changed = published(tiny_model())
+    repeated = torch.zeros(1).expand(4096, 4096, 3, 3)
+    with pytest.raises(CheckpointError, match="bytes of tensors in a smaller file"):
+        load_detector(written(tmp_path, changed | {"rpn.head.conv.weight": repeated}))
+    for odd in (torch.zeros(3, 3).to_sparse(), torch.zeros(3, device="meta"), torch.zeros(3) * 1j):
+        with pytest.raises(CheckpointError, match=r"conv\.weight' is no plain array"):
+            load_detector(written(tmp_path, changed | {"rpn.head.conv.weight": odd}))
+
+
+def test_one_class_with_one_box_for_all_is_believed(tmp_path: Path) -> None:
+    model = tiny_model(num_classes=2, class_agnostic_boxes=True)
+    agnostic = UNSEEN | {"MODEL.CLS_AGNOSTIC_BBOX_REG": True}
+    assert load_detector(written(tmp_path, published(model)), settings=agnostic).config == replace(
+        model.config, regions=RULES["vinvl_released"]
+    )
 
 
 def test_importing_the_room_does_not_import_torch() -> None:

@@ -186,6 +186,18 @@ def test_a_changed_byte_gives_arrays_or_a_refusal(
         assert all(isinstance(tensor, torch.Tensor) for tensor in found.values())
 
 
+def test_a_file_that_makes_much_of_little_is_refused(tmp_path: Path) -> None:
+    text = b"X" + (1 << 17).to_bytes(4, "little") + b"x" * (1 << 17) + b"q\x00"
+    encoded = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"\x80\x02" + text + encoded * 50 + b".")
+    with pytest.raises(CheckpointError, match="much more than it holds"):
+        read_pickled_weights(path)
+    one = np.zeros(1 << 17, np.uint8)
+    with pytest.raises(CheckpointError, match="larger than the file"):
+        read_pickled_weights(written(tmp_path, {str(number): one for number in range(50)}))
+
+
 def test_a_whole_network_comes_back(tmp_path: Path) -> None:
     weights = tiny_model().state_dict()
     stored = {name: tensor.numpy() for name, tensor in weights.items()}
