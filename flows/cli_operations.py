@@ -211,7 +211,7 @@ def convert(
         str | None, typer.Option("--answers", help="JSON list, in the order of the outputs.")
     ] = None,
     label_map: Annotated[
-        str | None, typer.Option("--label-map", help="Names for a published detector.")
+        str | None, typer.Option("--labelmap", help="Names for a published detector.")
     ] = None,
     settings: Annotated[
         str | None,

@@ -131,8 +131,8 @@ def as_stored(regions: ImageRegions, settings: RegionSettings) -> ImageRegions:
         features = regions.features.astype(dtype)
     if not np.isfinite(features).all():  # the record's own were finite
         raise RecordError(
-            f"image {regions.image_id!r}: a feature is beyond {dtype}; keep them as float32 "
-            "(`dtype: float32` in section `detect`)"
+            f"image {regions.image_id!r}: a feature is beyond {dtype}; keep features as float32 "
+            "(`detect.dtype`, `--dtype`)"
         )
     return dataclasses.replace(regions, features=features)
 

@@ -19,6 +19,8 @@ DOCUMENTS = [
         "README.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "docs/detector.md",
+        "docs/fast.md",
         "docs/formats.md",
         "docs/operations.md",
         "docs/training.md",
