@@ -16,6 +16,7 @@ from storage.errors import StorageError
 from storage.manifest import MANIFEST_NAME
 from storage.places import Place
 from storage.quarantine import QUARANTINE_NAME, write_quarantine
+from storage.region_shards import RegionShard
 from storage.region_slices import ShardReport, bring_home, finish_slices
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def arrived(work: Work, report: ShardReport) -> ShardReport:
     """Fetch a worker's shard, unless it was written in place.
 
     Raises:
-        StorageError: It is not here, or arrives damaged.
+        StorageError: It is not here, arrives damaged, or was computed otherwise than here.
     """
     if work.desk is not work.home:
         bring_home(work.desk, work.home, report)
@@ -181,6 +182,14 @@ def arrived(work: Work, report: ShardReport) -> ShardReport:
         raise StorageError(
             f"{work.home.describe(report.entry.file)}: made on another machine and not seen here; "
             "set scale.shared to a URL that all machines reach"
+        )
+    told = RegionShard(work.home, report.entry.file).settings
+    wanted = work.extractor.settings.as_stamps()
+    if told != wanted:
+        raise StorageError(
+            f"{work.home.describe(report.entry.file)}: made by engine {told.get('engine')!r}, "
+            f"here it is {wanted.get('engine')!r}; set detect.precision to exact, or use machines "
+            "that compute alike"
         )
     return report
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from detector.extract import extract_shard
 from flows.scale import Scale
 from flows.stages import detect
+from storage.errors import StorageError
 from tests.builders_extraction import SHARDS_OF, Ground, finish
 
 KEYS = {
@@ -75,8 +77,6 @@ def test_two_processes_hand_over_through_the_store(tmp_path: Path, store: dict[s
 
 
 def test_a_shard_that_another_machine_kept_for_itself_is_missed(tmp_path: Path) -> None:
-    from storage.errors import StorageError
-
     ground = Ground(tmp_path, 10)
     outputs = detect.Outputs(regions=tmp_path / "first" / "regions")
     config = detect.Config(batch_size=2, rows_per_shard=SHARDS_OF)
@@ -86,3 +86,15 @@ def test_a_shard_that_another_machine_kept_for_itself_is_missed(tmp_path: Path) 
     os.unlink(outputs.regions / report.entry.file)
     with pytest.raises(StorageError, match=r"00000\.parquet: made on another machine .* scale"):
         detect.arrived(work, report)
+
+
+def test_a_shard_of_a_machine_that_computes_otherwise_is_refused(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, 6)
+    outputs = detect.Outputs(regions=tmp_path / "detect-0" / "regions")
+    work = detect.made_ready(detect.Config(rows_per_shard=6), ground.inputs(), outputs)
+    (report,) = (extract_shard(each, work.desk, work.extractor) for each in work.slices)
+    assert detect.arrived(work, report) == report
+    settings = replace(work.extractor.settings, engine="fast:other")
+    elsewhere = replace(work, extractor=replace(work.extractor, settings=settings))
+    with pytest.raises(StorageError, match=r"made by engine 'exact', here it is 'fast:other'; set"):
+        detect.arrived(elsewhere, report)
