@@ -1,70 +1,73 @@
-"""Measures on some photos which values go into each convolution.
+"""Measures on some photos what 8-bit arithmetic needs to know, and how far it may go.
 
-Values are counted by the leading bits of their float32, in bins 1/64 of the value wide, so one pass
-over the photos is enough whatever the range. From the counts the limit with the least squared error
-of 8-bit rounding is taken: a few far values do not make all others coarse.
+A range reaches to the largest value met: what is cut off changes a few regions much, coarser steps
+change all of them little. Errors grow from block to block, so the first blocks stay in float, as
+many as the features of the regions need; most of the arithmetic is in the last ones.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detector.engines.ranges import Range, Ranges, digest_of
+from detector.efficientnet_lite0 import InvertedBottleneck
+from detector.engine import Engine
+from detector.engines.processor import has_bfloat16
+from detector.engines.ranges import LEAST_LIKENESS, Range, Ranges, digest_of
 from detector.errors import DetectorConfigError
 from detector.folding import fold_norms
 from detector.model import AttributeRCNN
 from detector.preprocess import to_model_images
+from detector.resnext import Bottleneck
 from detector.see import search
 from storage.records import DecodedImage
 
 NUM_PHOTOS = 8
-"""Photos after which ranges hardly move any more (docs/fast.md)."""
-_NUM_COMPARED = 2  # photos that float32 and 8 bits are compared on
+_NUM_COMPARED = 2  # of them, which give no ranges but judge them
 _NUM_REGIONS = 48  # of a photo that go through the last stage
-_MOST_VALUES = 1 << 18  # of one map that are counted; evenly spread over it
-_KEPT_BITS = 14  # of 31: exponent and 6 bits of mantissa
-_NUM_CANDIDATES = 96
-_LEVELS = {False: 255, True: 127}  # steps from 0 to the limit; fewer where there is a sign
+_IN_FLOAT = ("trunk.stem", "rpn_head")
+"""Parts that cost little and whose values count one by one; detections hang on their order."""
 
 
-class _Histogram:
-    """Absolute values of what goes into one convolution."""
+class _Inputs:
+    """What goes into one convolution."""
 
     def __init__(self) -> None:
-        self.counts = torch.zeros(1 << _KEPT_BITS, dtype=torch.float64)
         self.largest = 0.0
         self.has_sign = False
+        self.products = 0
 
-    def add(self, values: Tensor) -> None:
-        """Count a map; its largest value is found among all."""
-        flat = values.detach().flatten()
-        low, high = (float(bound) for bound in torch.aminmax(flat))
+    def add(self, conv: nn.Conv2d, values: Tensor) -> None:
+        """Look at a map (B, C, h, w)."""
+        low, high = (float(bound) for bound in torch.aminmax(values.detach()))
         self.largest = max(self.largest, high, -low)
         self.has_sign |= low < 0
-        step = max(1, -(-len(flat) // _MOST_VALUES)) | 1  # odd: meets every channel
-        bins = flat[::step].abs().contiguous().view(torch.int32) >> (31 - _KEPT_BITS)
-        self.counts += torch.bincount(bins, minlength=1 << _KEPT_BITS)
+        height = -(-values.shape[2] // conv.stride[0])
+        width = -(-values.shape[3] // conv.stride[1])
+        self.products += conv.weight.numel() * len(values) * height * width
 
     def range(self) -> Range:
-        """The range with the least squared error."""
-        if self.largest == 0.0:
-            return Range(low=0.0, high=1.0)
-        middles = (torch.arange(1 << _KEPT_BITS, dtype=torch.int32) << (31 - _KEPT_BITS)).view(
-            torch.float32
-        ).double() * (1 + 2.0**-7)
-        is_met = self.counts > 0
-        values, counts = middles[is_met], self.counts[is_met]
-        limits = self.largest * torch.linspace(0.2, 1.0, _NUM_CANDIDATES, dtype=torch.float64)
-        is_cut = values > limits[:, None]
-        rounding = ((limits / _LEVELS[self.has_sign]) ** 2 / 12)[:, None].expand(is_cut.shape)
-        errors = torch.where(is_cut, (values - limits[:, None]) ** 2, rounding) @ counts
-        high = float(limits[errors.argmin()])
+        """The range that cuts nothing off."""
+        high = self.largest or 1.0
         return Range(low=-high if self.has_sign else 0.0, high=high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Example:
+    """A photo in float32.
+
+    pixels:   (1, 3, H, W)
+    boxes:    (R, 4) [network pixels]
+    features: (R, D)
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    features: Tensor
 
 
 @torch.inference_mode()
@@ -73,45 +76,32 @@ def calibrate(model: AttributeRCNN, photos: Sequence[DecodedImage]) -> Ranges:
 
     Args:
         model: In evaluation mode; stays as it is.
-        photos: Some that are like those to come; `NUM_PHOTOS` are enough.
+        photos: Some that are like those to come; `NUM_PHOTOS` are enough. The last ones judge.
 
     Raises:
         DetectorConfigError: There are no photos.
     """
     if not photos:
         raise DetectorConfigError("calibration needs photos; give at least one that can be read")
+    num_judging = min(_NUM_COMPARED, len(photos) // 2)
     folded = fold_norms(model)
-    with _watched(folded) as histograms:
-        for photo in photos:
-            images = to_model_images([photo.pixels], model.config)
-            c4 = folded.trunk(images.pixels)
-            boxes = search(folded, c4, images.sizes)
-            folded.region_features(c4, [spread_out(boxes[0], _NUM_REGIONS)])
-    ranges = Ranges(
-        by_convolution={name: each.range() for name, each in histograms.items()},
+    with _watched(folded) as inputs:
+        examples = [_example(folded, photo) for photo in photos[: len(photos) - num_judging]]
+    if num_judging:
+        examples = [_example(folded, photo) for photo in photos[len(photos) - num_judging :]]
+    whole = Ranges(
+        by_convolution={
+            name: each.range() for name, each in inputs.items() if not name.startswith(_IN_FLOAT)
+        },
         weights_digest=digest_of(model),
         num_photos=len(photos),
     )
-    return replace(ranges, likeness=_likeness(model, ranges, photos[-_NUM_COMPARED:]))
-
-
-def _likeness(model: AttributeRCNN, ranges: Ranges, photos: Sequence[DecodedImage]) -> float:
-    """Mean cosine of region features of the same boxes, 8 bits against float32."""
     if find_spec("openvino") is None:
-        return 0.0
-    from detector.engines.openvino_engine import OpenVinoEngine
-
-    folded = fold_norms(model)
-    in_8_bits = OpenVinoEngine(model, "int8", ranges=ranges)
-    found = []
-    for photo in photos:
-        images = to_model_images([photo.pixels], model.config)
-        c4 = folded.trunk(images.pixels)
-        boxes = [spread_out(search(folded, c4, images.sizes)[0], _NUM_REGIONS)]
-        features = folded.region_features(c4, boxes)
-        rounded = in_8_bits.region_features(in_8_bits.trunk(images.pixels), boxes)
-        found.append(functional.cosine_similarity(features, rounded, dim=1))
-    return float(torch.cat(found).mean())
+        return whole
+    in_16_bits = _likeness_in_16_bits(model, whole, examples)
+    found = _as_much_as_stands(model, replace(whole, likeness_bf16=in_16_bits), examples)
+    num_rounded = sum(inputs[name].products for name in found.by_convolution)
+    return replace(found, share=num_rounded / sum(each.products for each in inputs.values()))
 
 
 def spread_out(boxes: Tensor, number: int) -> Tensor:
@@ -119,21 +109,89 @@ def spread_out(boxes: Tensor, number: int) -> Tensor:
     return boxes[:: max(1, -(-len(boxes) // number))]
 
 
+def likeness_of(engine: Engine, examples: Sequence[_Example]) -> float:
+    """Mean cosine of region features of the same boxes; that of the photo that suffers most."""
+    means = []
+    for example in examples:
+        found = engine.region_features(engine.trunk(example.pixels), [example.boxes])
+        means.append(float(functional.cosine_similarity(example.features, found, dim=1).mean()))
+    return min(means)
+
+
+def _example(model: AttributeRCNN, photo: DecodedImage) -> _Example:
+    images = to_model_images([photo.pixels], model.config)
+    c4 = model.trunk(images.pixels)
+    boxes = spread_out(search(model, c4, images.sizes)[0], _NUM_REGIONS)
+    return _Example(pixels=images.pixels, boxes=boxes, features=model.region_features(c4, [boxes]))
+
+
+def _likeness_in_16_bits(
+    model: AttributeRCNN, ranges: Ranges, examples: Sequence[_Example]
+) -> float:
+    """Of bfloat16 everywhere; 0 where the processor has none."""
+    from detector.engines.openvino_engine import OpenVinoEngine
+
+    if not has_bfloat16():
+        return 0.0
+    return likeness_of(OpenVinoEngine(model, "bf16", ranges=ranges), examples)
+
+
+def _as_much_as_stands(model: AttributeRCNN, whole: Ranges, examples: Sequence[_Example]) -> Ranges:
+    """Ranges without the fewest first blocks that bring the likeness to what is asked for.
+
+    The number is found by halving. All blocks, if not even the last one alone reaches it.
+    """
+    from detector.engines.openvino_engine import OpenVinoEngine
+
+    blocks = _blocks(model, whole)
+
+    def after(number: int) -> Ranges:
+        names = [name for block in blocks[number:] for name in block]
+        ranges = replace(whole, by_convolution={name: whole.by_convolution[name] for name in names})
+        engine = OpenVinoEngine(model, "int8", ranges=ranges)
+        return replace(ranges, likeness=likeness_of(engine, examples))
+
+    found = after(0)
+    if found.likeness >= LEAST_LIKENESS:
+        return found
+    too_few, enough = 0, len(blocks)
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        tried = after(middle)
+        if not tried.likeness >= LEAST_LIKENESS:
+            too_few = middle
+        else:
+            enough, found = middle, tried
+    return found
+
+
+def _blocks(model: AttributeRCNN, ranges: Ranges) -> list[list[str]]:
+    """Names of the convolutions of each block, in the order in which a photo meets them."""
+    kinds = (Bottleneck, InvertedBottleneck)
+    blocks = [name for name, each in model.named_modules() if isinstance(each, kinds)]
+    found: dict[str, list[str]] = {}
+    for name in ranges.by_convolution:
+        block = next((each for each in blocks if name.startswith(f"{each}.")), name)
+        found.setdefault(block, []).append(name)
+    return list(found.values())
+
+
 @contextmanager
-def _watched(model: AttributeRCNN) -> Iterator[dict[str, _Histogram]]:
-    """Histograms of the inputs of all convolutions, filled while the model is used."""
-    histograms: dict[str, _Histogram] = {}
+def _watched(model: AttributeRCNN) -> Iterator[dict[str, _Inputs]]:
+    """Inputs of all convolutions in their order, filled while the model is used."""
+    seen: dict[str, _Inputs] = {}
     hooks = []
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d):
-            histogram = histograms.setdefault(name, _Histogram())
             hooks.append(
                 layer.register_forward_pre_hook(
-                    lambda _, inputs, histogram=histogram: histogram.add(inputs[0])
+                    lambda conv, inputs, name=name: seen.setdefault(name, _Inputs()).add(
+                        conv, inputs[0]
+                    )
                 )
             )
     try:
-        yield histograms
+        yield seen
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,7 +10,7 @@ from detector.engine import Engine
 from detector.engines.exact import PackedEngine, prepare_exact
 from detector.engines.packed import can_pack
 from detector.engines.processor import has_bfloat16
-from detector.engines.ranges import Ranges
+from detector.engines.ranges import LEAST_LIKENESS, Ranges
 from detector.errors import DetectorConfigError
 from detector.model import AttributeRCNN
 from detector.resnext import ResNetC4
@@ -19,8 +19,8 @@ FastEngine = Literal[
     "openvino-int8", "openvino-bf16", "openvino-f32", "torch-bf16", "torch-fp16", "torch-f32"
 ]
 FAST_ENGINES: tuple[str, ...] = get_args(FastEngine)
-LEAST_LIKENESS = 0.999
-"""Mean cosine of region features to float32 that 8-bit arithmetic must reach to be the choice."""
+_WORTH_SHARE = 2 / 3
+"""Share of multiplications in 8 bits from which on 8 bits and float32 are faster than bfloat16."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,11 +77,13 @@ def choose(device: str, ranges: Ranges | None, *, is_resnet: bool = True) -> Fas
         _LOG.info("`pip install 'oscar-flow[openvino]'` computes faster on this processor")
         is_packed = is_resnet and can_pack()
         return "torch-bf16" if has_bfloat16() and is_packed else "torch-f32"
-    if ranges is not None and ranges.likeness >= LEAST_LIKENESS:
-        return "openvino-int8"
     if ranges is None:
         _LOG.info("no ranges for 8 bits beside the detector: `oscar-flow calibrate` measures them")
-    return "openvino-bf16" if has_bfloat16() else "openvino-f32"
+        return "openvino-bf16" if has_bfloat16() else "openvino-f32"
+    can_16_bits = has_bfloat16() and ranges.likeness_bf16 >= LEAST_LIKENESS
+    if ranges.likeness >= LEAST_LIKENESS and (ranges.share >= _WORTH_SHARE or not can_16_bits):
+        return "openvino-int8"
+    return "openvino-bf16" if can_16_bits else "openvino-f32"
 
 
 def _check(name: str, device: str, ranges: Ranges | None) -> None:

@@ -24,8 +24,6 @@ from detector.model import AttributeRCNN
 from detector.resnext import ResNetRes5
 
 _CHUNK = 8  # regions at once: their maps stay in the cache
-_IN_FLOAT = ("trunk.stem.conv1", "trunk.stem.0", "rpn_head.logits", "rpn_head.deltas")
-"""Convolutions that cost little and whose values count one by one."""
 
 
 class OpenVinoEngine:
@@ -60,9 +58,7 @@ class OpenVinoEngine:
         if arithmetic == "int8":
             assert ranges is not None, "int8 needs ranges"
             check_ranges(ranges, model)
-            by_name = {
-                name: each for name, each in ranges.by_convolution.items() if name not in _IN_FLOAT
-            }
+            by_name = ranges.by_convolution
             self._facts = f"int8-{ranges.digest}"
         names: dict[nn.Module, str] = {layer: name for name, layer in folded.named_modules()}
         builder = GraphBuilder(names, by_name, 1 if has_vnni() else 2)

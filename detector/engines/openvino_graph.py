@@ -1,8 +1,8 @@
 """Our networks as OpenVINO graphs, in float or with 8-bit convolutions.
 
-A tensor that a convolution reads in 8 bits passes one FakeQuantize node, which the shortcut around
-the convolution shares; weights have one scale per output channel. OpenVINO turns the pairs into
-integer arithmetic when it compiles.
+A tensor that a convolution reads in 8 bits passes a FakeQuantize node; the shortcut around a block
+reads it unrounded, else every block would add its rounding to what all later ones see. Weights have
+one scale per output channel. OpenVINO turns the pairs into integer arithmetic when it compiles.
 
 Letters: B images, R regions, C channels, h x w cells.
 """
@@ -178,9 +178,6 @@ class GraphBuilder:
 
     def _bottleneck(self, block: Bottleneck, features: Node) -> Node:
         """(B, in, h, w) -> (B, out, h / s, w / s)."""
-        within = self._ranges.get(self._names[block.conv1])
-        if within is not None:
-            features = self._round(features, within)
         inner = ops.relu(self.convolution(block.conv1, features))
         inner = ops.relu(self.convolution(block.conv2, inner))
         outer = self.convolution(block.conv3, inner)

@@ -16,7 +16,9 @@ from detector.errors import CheckpointError
 from storage.artifacts import atomic_write_json
 
 FILE_SUFFIX = ".ranges.json"
-VERSION = 1
+VERSION = 2
+LEAST_LIKENESS = 0.999
+"""Mean cosine of region features to float32 that an arithmetic must reach to be the choice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +42,22 @@ class Range:
 class Ranges:
     """Ranges of one detector.
 
-    by_convolution: of the input, by the name of the convolution in `AttributeRCNN`
+    by_convolution: of the input, by the name of the convolution in `AttributeRCNN`; convolutions
+                    without a range are computed in float32
     weights_digest: of the weights they belong to, `digest_of`
-    num_photos:     they were measured on
-    likeness:       mean cosine of region features in 8 bits and in float32, on those photos;
-                    0 where it was not measured
+    num_photos:     they were measured and judged on
+    likeness:       mean cosine of region features with these ranges and in float32, of the photo
+                    that suffers most; 0 where it was not measured
+    likeness_bf16:  the same of bfloat16 instead; 0 where it was not measured
+    share:          of the multiplications that is done in 8 bits
     """
 
     by_convolution: Mapping[str, Range]
     weights_digest: str
     num_photos: int
     likeness: float = 0.0
+    likeness_bf16: float = 0.0
+    share: float = 1.0
 
     @property
     def digest(self) -> str:
@@ -102,6 +109,8 @@ def read_ranges(path: Path) -> Ranges:
             weights_digest=str(content["weights"]),
             num_photos=int(content["num_photos"]),
             likeness=float(content["likeness"]),
+            likeness_bf16=float(content["likeness_bf16"]),
+            share=float(content["share"]),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: not ranges of a detector: {error}") from error
@@ -124,6 +133,8 @@ def _content(ranges: Ranges) -> dict[str, object]:
         "weights": ranges.weights_digest,
         "num_photos": ranges.num_photos,
         "likeness": ranges.likeness,
+        "likeness_bf16": ranges.likeness_bf16,
+        "share": ranges.share,
         "ranges": {
             name: [each.low, each.high] for name, each in sorted(ranges.by_convolution.items())
         },

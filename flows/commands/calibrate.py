@@ -23,8 +23,8 @@ def calibrate_detector(weights: Path, photos: Path, *, most: int) -> list[str]:
     """
     from detector.checkpoints import read_detector
     from detector.engines.calibrate import calibrate
-    from detector.engines.fast import LEAST_LIKENESS, choose
-    from detector.engines.ranges import ranges_path, write_ranges
+    from detector.engines.fast import choose
+    from detector.engines.ranges import LEAST_LIKENESS, ranges_path, write_ranges
     from storage.images import decode, list_images
 
     sources, _ = list_images(photos, "calibration")
@@ -38,6 +38,7 @@ def calibrate_detector(weights: Path, photos: Path, *, most: int) -> list[str]:
     verdict = "enough" if ranges.likeness >= LEAST_LIKENESS else "not enough"
     return [
         f"ranges {ranges.digest} of {len(chosen)} photos in {place}",
-        f"likeness of features in 8 bits {ranges.likeness:.5f}: {verdict} ({LEAST_LIKENESS})",
+        f"{ranges.share:.0%} of the multiplications in 8 bits; likeness of features "
+        f"{ranges.likeness:.5f}: {verdict} ({LEAST_LIKENESS})",
         f"`precision: fast` on a CPU now takes {choose('cpu', ranges)}",
     ]

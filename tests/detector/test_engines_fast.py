@@ -5,13 +5,16 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from detector.engine import Engine
+from detector.engines import calibrate as calibration
 from detector.engines import fast, prepare, processor
 from detector.engines.calibrate import calibrate, spread_out
 from detector.engines.half import HalfEngine
@@ -102,25 +105,74 @@ def test_calibration_is_the_same_every_time_and_leaves_the_model_alone() -> None
     assert digest_of(model) == before
 
 
-def test_a_few_far_values_do_not_make_the_others_coarse() -> None:
-    from detector.engines.calibrate import _Histogram
+def conv_inputs(*maps: Tensor) -> Range:
+    inputs = calibration._Inputs()
+    for each in maps:
+        inputs.add(nn.Conv2d(1, 1, 1), each.reshape(1, 1, 1, -1))
+    return inputs.range()
 
-    histogram = _Histogram()
-    histogram.add(torch.rand(200_000, generator=torch.Generator().manual_seed(0)))
-    histogram.add(torch.tensor([3.0]))
-    histogram.counts[histogram.counts > 1] *= 100
-    assert 1.0 <= histogram.range().high < 2.0
-    assert histogram.range().low == 0.0
+
+def test_a_range_reaches_to_the_largest_value_of_all_photos() -> None:
+    assert conv_inputs(torch.rand(100), torch.tensor([3.0])) == Range(low=0.0, high=3.0)
 
 
 def test_values_with_a_sign_get_a_range_around_zero() -> None:
-    from detector.engines.calibrate import _Histogram
+    assert conv_inputs(torch.linspace(-2.0, 1.0, 1000)) == Range(low=-2.0, high=2.0)
 
-    histogram = _Histogram()
-    histogram.add(torch.linspace(-2.0, 1.0, 1000))
-    found = histogram.range()
-    assert found.low == -found.high
-    assert found.high == pytest.approx(2.0, rel=0.05)
+
+def test_multiplications_are_counted_by_cells_that_come_out() -> None:
+    inputs = calibration._Inputs()
+    inputs.add(nn.Conv2d(4, 6, 3, stride=2, groups=2), torch.zeros(1, 4, 5, 7))
+    assert inputs.products == 6 * 2 * 9 * 3 * 4
+
+
+def test_the_first_blocks_stay_in_float_until_features_are_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
+    model = tiny_model()
+    whole = calibrate(model, [decoded()])
+    blocks = calibration._blocks(model, whole)
+    assert [name for block in blocks for name in block] == list(whole.by_convolution)
+
+    def likeness(engine: Engine, examples: object) -> float:
+        return 0.9995 if engine.ranges_left <= num_left else 0.99  # type: ignore[attr-defined]
+
+    def engine(model: AttributeRCNN, arithmetic: str, ranges: Ranges) -> SimpleNamespace:
+        return SimpleNamespace(ranges_left=len(ranges.by_convolution))
+
+    monkeypatch.setattr(calibration, "likeness_of", likeness)
+    monkeypatch.setattr("detector.engines.openvino_engine.OpenVinoEngine", engine)
+    for left in range(1, len(blocks) + 1):
+        last = [name for block in blocks[-left:] for name in block]
+        num_left = len(last)
+        found = calibrate(model, [decoded()])
+        assert list(found.by_convolution) == last
+        assert found.likeness == 0.9995
+        assert 0 < found.share < 1
+    num_left = 0
+    assert list(calibrate(model, [decoded()]).by_convolution) == list(whole.by_convolution)
+
+
+def test_the_proposal_head_and_the_stem_stay_in_float() -> None:
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
+    names = calibrate(tiny_model(), [decoded()]).by_convolution
+    assert not [name for name in names if name.startswith(("rpn_head", "trunk.stem"))]
+    assert any(name.startswith("trunk.stages") for name in names)
+
+
+def test_the_likeness_is_that_of_the_photo_that_suffers_most() -> None:
+    one, other = torch.eye(2).tolist()
+
+    def example(features: list[float]) -> calibration._Example:
+        return calibration._Example(
+            pixels=torch.zeros(1), boxes=torch.zeros(1, 4), features=torch.tensor([features])
+        )
+
+    engine = SimpleNamespace(
+        trunk=lambda pixels: pixels, region_features=lambda c4, boxes: torch.tensor([one])
+    )
+    assert calibration.likeness_of(engine, [example(one), example(other)]) == 0.0
 
 
 def test_calibration_without_photos_is_refused() -> None:
@@ -134,6 +186,8 @@ def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
         weights_digest="abc",
         num_photos=3,
         likeness=0.9995,
+        likeness_bf16=0.9991,
+        share=0.75,
     )
     path = ranges_path(tmp_path)
     write_ranges(path, ranges)
@@ -190,6 +244,12 @@ def test_what_is_chosen_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> 
     assert fast.choose("cpu", replace(ONE_RANGE, likeness=0.99)) == "openvino-f32"
     monkeypatch.setattr(fast, "has_bfloat16", lambda: True)
     assert fast.choose("cpu", None) == "openvino-bf16"
+    assert fast.choose("cpu", replace(ONE_RANGE, likeness=0.99)) == "openvino-f32"
+    measured = replace(ONE_RANGE, likeness_bf16=0.9999)
+    assert fast.choose("cpu", measured) == "openvino-int8"
+    assert fast.choose("cpu", replace(measured, share=0.3)) == "openvino-bf16"
+    assert fast.choose("cpu", replace(ONE_RANGE, share=0.3)) == "openvino-int8"
+    assert fast.choose("cpu", replace(measured, likeness=0.99)) == "openvino-bf16"
     monkeypatch.setattr(fast, "find_spec", lambda name: None)
     assert fast.choose("cpu", ONE_RANGE) == "torch-bf16"
     assert fast.choose("cpu", ONE_RANGE, is_resnet=False) == "torch-f32"
