@@ -47,7 +47,7 @@ def _keep_all_digits() -> None:
 
     For the whole process; torch has no narrower switch that other threads see.
     """
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # untold there
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 

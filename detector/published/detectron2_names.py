@@ -280,7 +280,7 @@ def _is_background_first(renamed: Mapping[str, Tensor]) -> bool:
 def _change_anchors(renamed: dict[str, Tensor], *, caffe2: bool, num_ratios: int) -> None:
     """Rows of anchors in our order, in place."""
     num_anchors = _num_anchors(renamed)
-    if num_anchors % num_ratios:
+    if not num_ratios or num_anchors % num_ratios:
         raise CheckpointError(
             f"detectron2 weights: {num_anchors} anchors per cell cannot have {num_ratios} aspect "
             "ratios each; name them in a settings file beside it"

@@ -12,7 +12,7 @@ from typing import Any
 
 from detector.config import DetectorConfig, RegionRules
 from detector.errors import DetectorConfigError
-from detector.published.yaml_keys import Stated
+from detector.published.yaml_keys import Stated, numbers_of
 
 PARTS = {
     "MODEL.ANCHOR_GENERATOR.NAME": "OscarAnchorGenerator",
@@ -182,7 +182,7 @@ def _check_fixed(name: str, value: Any) -> None:
 def _of_one_map(values: Any) -> tuple[float, ...]:
     """[[32, 64]] -> (32, 64): there is one map, C4."""
     (own,) = values
-    return tuple(own)
+    return numbers_of(own)
 
 
 def _frozen(value: Any) -> Any:

@@ -31,7 +31,7 @@ from detector.published.detectron2_settings import (
 from detector.published.plain_pickle import read_pickled_weights
 from detector.published.settings_file import read_settings, settings_beside
 from detector.published.sizes import sizes_of
-from detector.published.weights_file import check_plain, read_published_weights
+from detector.published.weights_file import read_published_weights
 from detector.published.yaml_keys import check_fixed, stated_in
 from detector.weights import model_of
 from storage.published.label_maps import LabelMap, label_map_of, read_label_map
@@ -102,10 +102,9 @@ def read_published(
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors by the names in the file."""
-    is_pickle = path.suffix == ".pkl"
-    weights = read_pickled_weights(path) if is_pickle else read_published_weights(path)
-    check_plain(weights, path)
-    return weights
+    if path.suffix == ".pkl":
+        return read_pickled_weights(path)
+    return read_published_weights(path)
 
 
 def _checked(config: DetectorConfig, source: str) -> DetectorConfig:

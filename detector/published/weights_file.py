@@ -71,6 +71,7 @@ def read_published_weights(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
     ):
         raise CheckpointError(f"{path.name}: does not map names to tensors")
+    _check_plain(weights, path)
     return without_wrapping(weights)
 
 
@@ -81,7 +82,7 @@ def without_wrapping(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(weights)
 
 
-def check_plain(weights: Mapping[str, Tensor], path: Path) -> None:
+def _check_plain(weights: Mapping[str, Tensor], path: Path) -> None:
     """Tensors must be plain numbers in memory, and together not much larger than their file.
 
     A few bytes that are told to repeat themselves would otherwise fill the memory later.

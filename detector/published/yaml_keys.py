@@ -21,13 +21,13 @@ _NETWORK: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.RESNETS.WIDTH_PER_GROUP": ("width_per_group", int),
     "MODEL.RESNETS.STRIDE_IN_1X1": ("stride_in_1x1", bool),
     "MODEL.RESNETS.RES5_DILATION": ("res5_dilation", int),
-    "MODEL.RPN.ANCHOR_SIZES": ("anchor_sizes", lambda sizes: _numbers(sizes)),
-    "MODEL.RPN.ASPECT_RATIOS": ("aspect_ratios", lambda ratios: _numbers(ratios)),
+    "MODEL.RPN.ANCHOR_SIZES": ("anchor_sizes", lambda sizes: numbers_of(sizes)),
+    "MODEL.RPN.ASPECT_RATIOS": ("aspect_ratios", lambda ratios: numbers_of(ratios)),
     "MODEL.RPN.PRE_NMS_TOP_N_TEST": ("pre_nms_top_n", int),
     "MODEL.RPN.POST_NMS_TOP_N_TEST": ("post_nms_top_n", int),
     "MODEL.RPN.NMS_THRESH": ("proposal_nms_overlap", float),
     "MODEL.RPN.MIN_SIZE": ("proposal_min_size", int),
-    "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": ("box_weights", lambda weights: _numbers(weights, 4)),
+    "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": ("box_weights", lambda weights: numbers_of(weights, 4)),
     "MODEL.ROI_BOX_HEAD.NUM_CLASSES": ("num_classes", int),
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": ("pooled_size", int),
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": ("sampling_ratio", int),
@@ -37,8 +37,8 @@ _NETWORK: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.ROI_ATTRIBUTE_HEAD.ATTR_EMD_DIM": ("attribute_hidden_width", int),
     "INPUT.MIN_SIZE_TEST": ("min_size", int),
     "INPUT.MAX_SIZE_TEST": ("max_size", int),
-    "INPUT.PIXEL_MEAN": ("pixel_mean", lambda mean: _numbers(mean, 3)),
-    "INPUT.PIXEL_STD": ("pixel_std", lambda deviation: _numbers(deviation, 3)),
+    "INPUT.PIXEL_MEAN": ("pixel_mean", lambda mean: numbers_of(mean, 3)),
+    "INPUT.PIXEL_STD": ("pixel_std", lambda deviation: numbers_of(deviation, 3)),
 }
 _RULES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "MODEL.ROI_HEADS.NMS_FILTER": ("filter", int),
@@ -175,7 +175,7 @@ def config_from_settings(settings: Mapping[str, Any]) -> DetectorConfig:
     return config
 
 
-def _numbers(values: Any, number: int | None = None) -> tuple[float, ...]:
+def numbers_of(values: Any, number: int | None = None) -> tuple[float, ...]:
     """So many numbers, or some."""
     numbers = tuple(values)
     if not all(type(each) in (int, float) and isfinite(each) for each in numbers):

@@ -257,6 +257,7 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
         ({"INPUT.PIXEL_MEAN": [1.0, 2.0]}, "PIXEL_MEAN"),
         ({"MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": ["a", 1, 1, 1]}, "BBOX_REG_WEIGHTS"),
         ({"MODEL.MASK_FORMAT": "", "MODEL.RPN.NMS_THRESH": "much"}, "proposal_nms_overlap"),
+        ({"VERSION": 2, "MODEL.ANCHOR_GENERATOR.SIZES": [["a"]]}, "SIZES cannot be"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(
