@@ -59,7 +59,7 @@ class OpenVinoEngine:
             assert ranges is not None, "int8 needs ranges"
             check_ranges(ranges, model)
             by_name = ranges.by_convolution
-            self._facts = f"int8-{ranges.digest}"
+            self._facts = f"int8-{ranges.digest}" + ("" if has_vnni() else "-narrow")
         names: dict[nn.Module, str] = {layer: name for name, layer in folded.named_modules()}
         builder = GraphBuilder(names, by_name, 1 if has_vnni() else 2)
         float_kind = "bf16" if arithmetic == "bf16" else "f32"
@@ -88,7 +88,7 @@ class OpenVinoEngine:
         return self._width
 
     def describe(self) -> str:
-        """The engine, its arithmetic and its ranges."""
+        """The engine, its arithmetic and its ranges; "narrow": weights of 7 bits, without VNNI."""
         return f"fast:openvino-{self._facts}"
 
     def trunk(self, pixels: Tensor) -> Tensor:

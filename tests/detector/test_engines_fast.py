@@ -97,6 +97,16 @@ def test_eight_bits_stay_close_after_calibration() -> None:
     assert ranges.likeness == pytest.approx(float(likeness), abs=0.01)
 
 
+def test_weights_of_seven_bits_are_another_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("detector.engines.openvino_engine", exc_type=ImportError)
+    model = tiny_model()
+    ranges = replace(ONE_RANGE, weights_digest=digest_of(model))
+    for has_vnni, ending in ((True, ranges.digest), (False, f"{ranges.digest}-narrow")):
+        monkeypatch.setattr(module, "has_vnni", lambda has_vnni=has_vnni: has_vnni)
+        engine = prepare(model, "fast", engine="openvino-int8", ranges=ranges)
+        assert engine.describe() == f"fast:openvino-int8-{ending}"
+
+
 def test_calibration_is_the_same_every_time_and_leaves_the_model_alone() -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     model = tiny_model()
@@ -161,7 +171,7 @@ def test_the_proposal_head_and_the_stem_stay_in_float() -> None:
     assert any(name.startswith("trunk.stages") for name in names)
 
 
-def test_the_likeness_is_that_of_the_photo_that_suffers_most() -> None:
+def test_the_likeness_is_the_mean_over_the_regions_of_all_photos() -> None:
     one, other = torch.eye(2).tolist()
 
     def example(features: list[float]) -> calibration._Example:
@@ -172,7 +182,7 @@ def test_the_likeness_is_that_of_the_photo_that_suffers_most() -> None:
     engine = SimpleNamespace(
         trunk=lambda pixels: pixels, region_features=lambda c4, boxes: torch.tensor([one])
     )
-    assert calibration.likeness_of(engine, [example(one), example(other)]) == 0.0
+    assert calibration.likeness_of(engine, [example(one), example(other)]) == 0.5
 
 
 def test_calibration_without_photos_is_refused() -> None:
