@@ -110,12 +110,12 @@ def spread_out(boxes: Tensor, number: int) -> Tensor:
 
 
 def likeness_of(engine: Engine, examples: Sequence[_Example]) -> float:
-    """Mean cosine of region features of the same boxes; that of the photo that suffers most."""
-    means = []
+    """Mean cosine of region features of the same boxes, over all regions of all photos."""
+    found = []
     for example in examples:
-        found = engine.region_features(engine.trunk(example.pixels), [example.boxes])
-        means.append(float(functional.cosine_similarity(example.features, found, dim=1).mean()))
-    return min(means)
+        features = engine.region_features(engine.trunk(example.pixels), [example.boxes])
+        found.append(functional.cosine_similarity(example.features, features, dim=1))
+    return float(torch.cat(found).mean())
 
 
 def _example(model: AttributeRCNN, photo: DecodedImage) -> _Example:

@@ -46,8 +46,8 @@ class Ranges:
                     without a range are computed in float32
     weights_digest: of the weights they belong to, `digest_of`
     num_photos:     they were measured and judged on
-    likeness:       mean cosine of region features with these ranges and in float32, of the photo
-                    that suffers most; 0 where it was not measured
+    likeness:       mean cosine of region features with these ranges and in float32; 0 where it was
+                    not measured
     likeness_bf16:  the same of bfloat16 instead; 0 where it was not measured
     share:          of the multiplications that is done in 8 bits
     """
