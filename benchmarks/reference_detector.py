@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         photos = [np.asarray(Image.open(photo).convert("RGB")) for photo in options.photos]
         if not weights.is_file():
             config = replace(DetectorConfig(), min_size=224, max_size=400)  # to be quick
-            torch.save({"model": sane_weights(config, photos[0], options.seed)}, weights)
+            torch.save({"model": sane_weights(config, *photos, seed=options.seed)}, weights)
         theirs = [folder / f"{number}.safetensors" for number in range(len(photos))]
         if not all(path.is_file() for path in theirs):
             _run_theirs(options, weights, folder)

@@ -76,7 +76,7 @@ def read_detector(
         return with_ranges(read_published(place, label_map, settings), place)
     if not place.is_dir():
         raise CheckpointError(f"{place}: no file and no folder there; name weights or a detector")
-    if label_map is not None or settings is not None:
+    if (place / CONFIG_NAME).is_file() and (label_map is not None or settings is not None):
         raise CheckpointError(
             f"{place}: a detector folder has its own label map and settings; leave them out"
         )

@@ -1,17 +1,19 @@
 """Random weights of the published size under which a network behaves like a trained one.
 
 Plain random weights let activations grow or die over fifty blocks, and no class stands out. Here
-normalisation is set to what one photo shows, and the last layers are scaled until proposals,
+normalisation is set to what some photos show, and the last layers are scaled until proposals,
 classes and attributes differ from region to region.
 
 Letters: R regions, D feature width.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from detector.config import DetectorConfig
@@ -21,18 +23,21 @@ from detector.published.checkpoint_names import to_published
 from detector.resnext import Bottleneck
 
 _BRANCH_SCALE = 0.35  # of what a block adds; trained networks add little, too
-_NUM_REGIONS = 60
-_CLASS_SPREAD = 3.5  # deviation of a class's logit over regions: some stand out, most do not
+_NUM_REGIONS = 60  # of each photo
+_CLASS_SPREAD = 1.5  # deviation of a class's logit over regions: of so many classes some stand out
 _ATTRIBUTE_SPREAD = 3.0
 _DELTA_SPREAD = 0.5
 
 
-def sane_weights(config: DetectorConfig, pixels: NDArray[np.uint8], seed: int) -> dict[str, Tensor]:
+def sane_weights(
+    config: DetectorConfig, *photos: NDArray[np.uint8], seed: int
+) -> dict[str, Tensor]:
     """Published names and tensors of a network that sees things.
 
     Args:
         config: Of the network; normalisation must be frozen.
-        pixels: (H, W, 3) a photo; a small one will do.
+        photos: (H, W, 3) each, small ones will do; one is enough to look at that one, for others
+            there should be some. They are brought to the size of the first.
         seed: Of all draws.
     """
     torch.manual_seed(seed)
@@ -46,11 +51,14 @@ def sane_weights(config: DetectorConfig, pixels: NDArray[np.uint8], seed: int) -
         for module in live.modules():
             if isinstance(module, Bottleneck) and isinstance(module.norm3, nn.BatchNorm2d):
                 module.norm3.weight.mul_(_BRANCH_SCALE)
-        images = to_model_images([pixels], config)
+        height, width = photos[0].shape[:2]
+        alike = [np.asarray(Image.fromarray(each).resize((width, height))) for each in photos]
+        images = to_model_images(alike, config)
+        boxes = [_some_boxes(*size) for size in images.sizes]
         c4 = live.trunk(images.pixels)
-        live.res5(live.pool(c4, [_some_boxes(*images.sizes[0])]))
+        live.res5(live.pool(c4, boxes))
         live.eval()
-        _spread_heads(live, c4, images.sizes[0])
+        _spread_heads(live, live.trunk(images.pixels), boxes)
     return to_published(live.state_dict(), live.cell_anchors)
 
 
@@ -60,12 +68,12 @@ def _some_boxes(height: int, width: int) -> Tensor:
     return (corners * torch.tensor((width - 1, height - 1))).reshape(_NUM_REGIONS, 4)
 
 
-def _spread_heads(model: AttributeRCNN, c4: Tensor, size: tuple[int, int]) -> None:
-    """Scale the last layers by what they say of one photo."""
-    hidden = nn.functional.relu(model.rpn_head.conv(c4)).flatten(2)[0].T
+def _spread_heads(model: AttributeRCNN, c4: Tensor, boxes: Sequence[Tensor]) -> None:
+    """Scale the last layers by what they say of the photos."""
+    hidden = nn.functional.relu(model.rpn_head.conv(c4)).movedim(1, 3).flatten(0, 2)
     _spread(model.rpn_head.logits, hidden, 2.0)
     _spread(model.rpn_head.deltas, hidden, 0.3)
-    features = model.region_features(c4, [_some_boxes(*size)])
+    features = model.region_features(c4, boxes)
     _spread(model.box_head.class_logits, features, _CLASS_SPREAD)
     _spread(model.box_head.box_deltas, features, _DELTA_SPREAD)
     nn.init.normal_(model.attribute_head.class_embedding.weight)

@@ -31,7 +31,7 @@ from detector.published.detectron2_settings import (
 from detector.published.plain_pickle import read_pickled_weights
 from detector.published.settings_file import read_settings, settings_beside
 from detector.published.sizes import sizes_of
-from detector.published.weights_file import read_published_weights
+from detector.published.weights_file import finite_numbers, read_published_weights
 from detector.published.yaml_keys import check_fixed, stated_in
 from detector.weights import model_of
 from storage.published.label_maps import LabelMap, label_map_of, read_label_map
@@ -103,7 +103,7 @@ def read_published(
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors by the names in the file."""
     if path.suffix == ".pkl":
-        return read_pickled_weights(path)
+        return finite_numbers(read_pickled_weights(path), path)
     return read_published_weights(path)
 
 

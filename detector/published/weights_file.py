@@ -5,6 +5,7 @@ A file maps names to tensors, or {model, optimizer, scheduler, iteration} around
 
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,10 @@ _BESIDE = (
 )
 """Where objects beside the weights come from: optimizers, schedules, settings, counters."""
 _MOST_KINDS = 40
+_AROUND = ("model", "state_dict")
+"""Keys under which a file may hold its tensors, beside other things."""
+_NO_WEIGHTS = (b"<", b"{", b"version https://git-lfs")
+"""How pages of errors, JSON and pointers of Git LFS begin."""
 MOST_COPIES = 4
 """Times the size of a file that its tensors may have; the same one may go by several names."""
 
@@ -51,13 +56,20 @@ def read_published_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a published file (safetensors, or a PyTorch file), without `module.`.
 
     Objects beside the weights (optimizer, schedule, settings) are passed over, their code is
-    neither needed nor run.
+    neither needed nor run. Numbers of any precision become float32.
 
     Raises:
-        CheckpointError: It cannot be read, or holds something else than tensors by name.
+        CheckpointError: It is damaged or cut, cannot be read, or holds something else than tensors
+            of finite numbers by name.
     """
     try:
+        if path.suffix != ".safetensors":
+            _check_whole(path)
         content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+    except CheckpointError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise CheckpointError(f"{path.name}: damaged; download it again") from error
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path.name}: cannot be read as weights: {reason}") from error
@@ -66,13 +78,74 @@ def read_published_weights(path: Path) -> dict[str, Tensor]:
             f"{path.name}: not a plain file of tensors; convert it to safetensors where you "
             "trust it"
         ) from error
-    weights = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
-    ):
-        raise CheckpointError(f"{path.name}: does not map names to tensors")
+    weights = _tensors_in(content, path)
     _check_plain(weights, path)
-    return without_wrapping(weights)
+    return without_wrapping(finite_numbers(weights, path))
+
+
+def finite_numbers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights in float32; whole numbers (counters) stay.
+
+    Raises:
+        CheckpointError: One of them is infinite or no number.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{path.name}: tensor {name!r} holds numbers that are not finite; "
+                "take an earlier checkpoint or download the file again"
+            )
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }
+
+
+def _tensors_in(content: object, path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a file's content.
+
+    Raises:
+        CheckpointError: There are none.
+    """
+    found = content if isinstance(content, dict) else {}
+    for weights in (*(found.get(key) for key in _AROUND), found):
+        if (
+            weights
+            and isinstance(weights, dict)
+            and all(isinstance(name, str) for name in weights)
+            and all(isinstance(tensor, Tensor) for tensor in weights.values())
+        ):
+            return weights
+    there = ", ".join(str(key) for key in list(found)[:5]) or type(content).__name__
+    raise CheckpointError(
+        f"{path.name}: does not map names to tensors, neither itself nor under "
+        f"{' or '.join(map(repr, _AROUND))}; it holds {there}"
+    )
+
+
+def _check_whole(path: Path) -> None:
+    """Compare checksums, which torch itself does not.
+
+    Raises:
+        CheckpointError: The file is damaged, compressed, or something else than weights.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(64).lstrip()
+    if not head or head.startswith(_NO_WEIGHTS):
+        raise CheckpointError(
+            f"{path.name}: no file of weights but text or nothing; download again"
+        )
+    if not zipfile.is_zipfile(path):
+        if head.startswith(b"PK"):
+            raise CheckpointError(f"{path.name}: cut; download it again")
+        return  # the layout of torch before 1.6 has no checksums
+    with zipfile.ZipFile(path) as archive:
+        if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+            raise CheckpointError(f"{path.name}: compressed, which torch never does; unpack it")
+        spoiled = archive.testzip()
+    if spoiled is not None:
+        raise CheckpointError(f"{path.name}: damaged at {spoiled}; download it again")
 
 
 def without_wrapping(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -146,6 +146,13 @@ def see_photo(photo: Path, *, run: Path | None, wishes: DetectorWishes | None = 
         detector=(
             f"detector {detector.fingerprint[:16]}, engine {detector.engine.describe()}",
             f"rules {describe_rules(detector.config.regions)}",
-            *(f"assumed: {line}" for line in detector.assumed),
+            *_assumed(detector.assumed),
         ),
     )
+
+
+def _assumed(lines: tuple[str, ...]) -> list[str]:
+    """One line about what the weights did not tell; `Detector.assumed` has them all."""
+    if not lines:
+        return []
+    return [f"assumed {len(lines)} settings that the weights do not tell (Detector.assumed)"]

@@ -20,7 +20,7 @@ from detector.config import RULES, DetectorConfig, RegionRules
 from detector.detect import detect
 from detector.errors import CheckpointError, DetectorConfigError, DetectorError
 from detector.model import AttributeRCNN
-from detector.published.checkpoint_names import to_published
+from detector.published.checkpoint_names import CELL_ANCHORS, to_published
 from detector.published.detectron2_names import to_detectron2
 from storage.published.label_maps import LabelMap, label_map_of, write_label_map
 from storage.records import ImageRegions
@@ -167,6 +167,51 @@ def test_tensors_that_do_not_make_a_network_are_named(
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
     with pytest.raises(CheckpointError, match=message):
         load_detector(written(tmp_path, weights))
+
+
+def test_a_damaged_or_cut_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    with pytest.raises(CheckpointError, match=r"weights\.pth: damaged"):
+        load_detector(path)
+    path.write_bytes(whole[:middle])
+    with pytest.raises(CheckpointError, match=r"weights\.pth: cut; download"):
+        load_detector(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"version https://git-lfs.github"])
+def test_a_failed_download_is_called_so(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="no file of weights but text or nothing"):
+        load_detector(path)
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    weights = published(tiny_model())
+    weights["rpn.head.conv.bias"][1] = torch.nan
+    for name in ("weights.pth", "weights.safetensors"):
+        with pytest.raises(CheckpointError, match=r"rpn\.head\.conv\.bias' holds numbers that are"):
+            load_detector(written(tmp_path, weights, name))
+
+
+def test_weights_in_half_precision_are_read(tmp_path: Path) -> None:
+    weights = published(tiny_model())
+    anchors = {CELL_ANCHORS: weights.pop(CELL_ANCHORS)}
+    halved = {name: tensor.half() for name, tensor in weights.items()} | anchors
+    detector = load_detector(written(tmp_path, halved))
+    assert len(detector.detect([decoded()])) == 1
+
+
+def test_what_a_file_holds_instead_of_weights_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"optimizer": {"lr": 0.1}, "iteration": 3}, path)
+    with pytest.raises(CheckpointError, match="'model' or 'state_dict'; it holds optimizer, iter"):
+        load_detector(path)
+    torch.save({"state_dict": published(tiny_model()), "epoch": 3}, path)
+    assert load_detector(path).config.num_classes == tiny_model().config.num_classes
 
 
 def test_optimizer_objects_beside_the_weights_are_passed_over(tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ ARCHIVES = {"tarfile", "zipfile", "zipimport", "gzip", "bz2", "lzma"}
 NODES = {"Node", "MappingNode", "SequenceNode", "CollectionNode"}
 SAFE_YAML = {"safe_load", "safe_dump", "compose", "SafeLoader", "YAMLError"}
 NETWORK = {"urllib", "http", "requests", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
-MAY_CHECK = {("zipfile", "detector/training/checkpoint.py")}
+MAY_CHECK = {
+    ("zipfile", "detector/training/checkpoint.py"),
+    ("zipfile", "detector/published/weights_file.py"),
+}
 """PyTorch's checkpoint is a ZIP file; its checksums are compared, nothing comes out of it."""
 MAY_ASK = {"flows/orchestration", "storage/downloads.py", "storage/hub.py"}
 """Where Prefect's server is asked, and where files come from that a configuration names by URL."""
