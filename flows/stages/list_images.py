@@ -96,7 +96,7 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         )
         num_quarantined = aside.num_entries
     if num_out == 0:
-        places = ", ".join(str(collection.place) for collection in found.values())
+        places = ", ".join(str(each.listing or each.place) for each in found.values())
         raise MissingFileError(
             f"no photo found in {places}; check data.images and data.root"
             + (f" ({num_quarantined} files could not be used)" if num_quarantined else "")

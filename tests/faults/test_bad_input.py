@@ -432,7 +432,7 @@ def test_an_empty_folder_of_photos_is_one_line(ground: Ground) -> None:
     ("path", "said"),
     [
         ("nowhere", "no such file or folder"),
-        ("run.yaml", "a file, not a folder"),
+        ("run.yaml", "no photo found"),  # a list, of things that are none
         ("x" * 300, "name too long"),
         ("ring", "no such file or folder"),
     ],
