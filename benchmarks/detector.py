@@ -8,7 +8,6 @@ ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 """
 
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -26,7 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, peak_bytes
 from benchmarks.reference.sane_weights import sane_weights
 from benchmarks.reference.textbook import (
     multiplications,
@@ -239,7 +238,7 @@ def _in_a_process(
 def _peak_of(way: Way, weights: Path, pixels: NDArray[np.uint8], ranges: Ranges | None) -> float:
     engine = _engine(way, _model(weights), ranges)
     _look(way, Watched(engine), to_model_images([pixels], engine.config))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return peak_bytes() / 1e6
 
 
 def _write_weights(path: Path, config: DetectorConfig, photos: Sequence[NDArray[np.uint8]]) -> None:

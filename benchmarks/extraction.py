@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, peak_bytes
 from benchmarks.reference.sane_weights import sane_weights
 from detector.config import DetectorConfig, RegionRules, preset
 from detector.extract import extract_shards
@@ -161,10 +161,10 @@ def overlap(name: str, num_photos: int, num_alone: int) -> Overlap:
         half = len(chosen) // 2
         _alone(chosen[:2], extractor)  # warm
         first = _alone(chosen[:half], extractor)
-        alone_bytes = _peak()
+        alone_bytes = peak_bytes()
         slices = Slices(sources, _ROWS_PER_SHARD)
         whole = _timed(lambda: list(extract_shards(slices, Place(Path(place) / "out"), extractor)))
-        whole_bytes = _peak()
+        whole_bytes = peak_bytes()
         second = _alone(chosen[half:], extractor)
     return Overlap(
         alone=len(chosen) / (first[0] + second[0]),
@@ -204,13 +204,13 @@ def listing_memory(folder: Path, num_entries: int) -> Kept:
     The list itself, which is mapped into memory and can leave it at any time, does not count.
     """
     table = _table(folder, num_entries, lambda number: b"x")
-    early, started = _peak(), time.perf_counter()
+    early, started = peak_bytes(), time.perf_counter()
     photos = _listed(folder, table)
     slices = Slices(photos, _ROWS_PER_SHARD)
     assert len(slices[len(slices) - 1].photos) > 0
     return Kept(
         early=early,
-        late=_peak() - (folder / "images" / LIST_NAME).stat().st_size,
+        late=peak_bytes() - (folder / "images" / LIST_NAME).stat().st_size,
         num_between=num_entries,
         num_out=len(photos),
         seconds=time.perf_counter() - started,
@@ -379,8 +379,3 @@ def _resident() -> int:
     """Memory of this process now [bytes]."""
     with open("/proc/self/statm") as stream:
         return int(stream.read().split()[1]) * _PAGE
-
-
-def _peak() -> int:
-    """Largest resident size so far [bytes]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

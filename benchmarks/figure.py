@@ -2,11 +2,14 @@
 
 import os
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,19 @@ def ratio(name: str, slow: Sequence[float], fast: Sequence[float]) -> Figure:
         n=len(ratios),
         spread=max(ratios) - min(ratios),
     )
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process since its program began.
+
+    `getrusage` would count what the parent held when it started this process (Linux).
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    line = next(each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
 
 
 def machine() -> str:
