@@ -9,7 +9,7 @@ import sys
 
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's own sign
 
-import openvino  # noqa: E402
-from openvino import opset13 as ops  # noqa: E402
+import openvino  # noqa: E402  # after the line above
+from openvino import opset13 as ops  # noqa: E402  # the same
 
 __all__ = ["openvino", "ops"]

@@ -146,7 +146,8 @@ def test_the_first_blocks_stay_in_float_until_features_are_alike(
     assert [name for block in blocks for name in block] == list(whole.by_convolution)
 
     def likeness(engine: Engine, examples: object) -> float:
-        return 0.9995 if engine.ranges_left <= num_left else 0.99  # type: ignore[attr-defined]
+        is_like = engine.ranges_left <= num_left  # type: ignore[attr-defined]  # put there above
+        return 0.9995 if is_like else 0.99
 
     def engine(model: AttributeRCNN, arithmetic: str, ranges: Ranges) -> SimpleNamespace:
         return SimpleNamespace(ranges_left=len(ranges.by_convolution))

@@ -41,7 +41,7 @@ def ours(folder: Path, model: AttributeRCNN | None = None) -> Path:
 @pytest.mark.parametrize("layout", ["published", "detectron2"])
 def test_a_detector_comes_back_from_every_layout(tmp_path: Path, layout: str) -> None:
     source = ours(tmp_path / "ours")
-    convert(source, tmp_path / "there", to=layout, wishes=Wishes())  # type: ignore[arg-type]
+    convert(source, tmp_path / "there", to=layout, wishes=Wishes())  # type: ignore[arg-type]  # a text
     convert(tmp_path / "there" / FILE, tmp_path / "back", to="ours", wishes=Wishes())
     wanted, found = read_detector(source), read_detector(tmp_path / "back")
     assert found.model.config == wanted.model.config
@@ -79,7 +79,7 @@ def test_what_the_other_program_cannot_build_is_refused(tmp_path: Path) -> None:
     source = ours(tmp_path / "ours", tiny_model())
     for layout in ("published", "detectron2"):
         with pytest.raises(DetectorConfigError, match=r"blocks \(1, 1, 1\)|res5"):
-            convert(source, tmp_path / "out", to=layout, wishes=Wishes())  # type: ignore[arg-type]
+            convert(source, tmp_path / "out", to=layout, wishes=Wishes())  # type: ignore[arg-type]  # a text
         assert not (tmp_path / "out").exists()
     with pytest.raises(FlowError, match="no such layout"):
         convert(source, tmp_path / "out", to="hub", wishes=Wishes())

@@ -94,8 +94,9 @@ def test_a_size_with_a_sign_does_not_lead_back(tmp_path: Path, size: bytes, kind
     header[124:136], header[148:156] = size, b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     (photo,) = in_place(first)
-    assert isinstance(photo.part, Stretch)  # type: ignore[union-attr]
-    end = -(-(photo.part.start + photo.part.num_bytes) // BLOCK) * BLOCK  # type: ignore[union-attr]
+    assert isinstance(photo, ImageSource)
+    assert isinstance(photo.part, Stretch)
+    end = -(-(photo.part.start + photo.part.num_bytes) // BLOCK) * BLOCK
     first.write_bytes(first.read_bytes()[:end] + header + bytes(2 * BLOCK))
     found = list(islice(photos_in(Collection(place=first)), 9))
     assert parted(found) == (["a"], ["archive-damaged"])
