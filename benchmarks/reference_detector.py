@@ -4,12 +4,11 @@ python -m benchmarks reference_detector --program FOLDER PHOTO ...
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks.figure import machine
-from benchmarks.reference.comparison import Difference, differences
+from benchmarks.reference.comparison import differences
 from benchmarks.reference.program import Request
 from benchmarks.reference.sane_weights import sane_weights
+from benchmarks.reference.table import ENGINES, engines_of, table_of, write_tables
 from detector.checkpoints import read_detector
 from detector.config import DetectorConfig
-from detector.engine import Engine
-from detector.engines import prepare
 
 _CHANGES = (
     ("MODEL.DEVICE", "cpu"),
@@ -51,27 +49,19 @@ def main(arguments: Sequence[str]) -> int:
         theirs = [folder / f"{number}.safetensors" for number in range(len(photos))]
         if not all(path.is_file() for path in theirs):
             _run_theirs(options, weights, folder)
-        model = read_detector(weights).model
-        engines: dict[str, Engine] = {
-            name: model if name == "textbook" else prepare(model, name) for name in options.engines
-        }
+        engines = engines_of(read_detector(weights).model, options.engines)
         tables = {
-            name: [
-                list(differences(engine, pixels, load_file(path)))
-                for pixels, path in zip(photos, theirs, strict=True)
-            ]
-            for name, engine in engines.items()
+            photo.name: {
+                name: list(differences(engine, pixels, load_file(path)))
+                for name, engine in engines.items()
+            }
+            for photo, pixels, path in zip(options.photos, photos, theirs, strict=True)
         }
     print(machine())
-    for number, photo in enumerate(options.photos):
-        print(f"\n{photo.name}")
-        _print({name: rows[number] for name, rows in tables.items()})
+    for name, columns in tables.items():
+        print(f"\n{name}\n{table_of(columns)}")
     if options.json:
-        content = {
-            name: [[asdict(row) for row in rows] for rows in table]
-            for name, table in tables.items()
-        }
-        options.json.write_text(json.dumps(content, indent=1))
+        write_tables(options.json, tables)
     return 0
 
 
@@ -85,7 +75,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--engines",
         nargs="+",
-        choices=["textbook", "exact", "fast"],
+        choices=ENGINES,
         default=["textbook", "exact"],
         help="what computes on our side",
     )
@@ -113,14 +103,3 @@ def _run_theirs(options: argparse.Namespace, weights: Path, folder: Path) -> Non
         [sys.executable, "-W", "ignore", "-m", "benchmarks.reference.program", str(asked)],
         check=True,
     )
-
-
-def _print(columns: dict[str, list[Difference]]) -> None:
-    """One photo's table, in Markdown."""
-    print(f"| stage | largest value | {' | '.join(columns)} | |")
-    print(f"|---|---:|{'---:|' * len(columns)}---|")
-    for rows in zip(*columns.values(), strict=True):
-        first = rows[0]
-        numbers = " | ".join("-" if r.largest is None else f"{r.largest:.2g}" for r in rows)
-        notes = dict.fromkeys(row.note for row in rows if row.note)
-        print(f"| {first.stage.strip()} | {first.scale:.3g} | {numbers} | {'; '.join(notes)} |")

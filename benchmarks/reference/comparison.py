@@ -1,8 +1,12 @@
-"""Differences between the program's stages and ours, for one photo.
+"""Differences between another program's stages and ours, for one photo.
 
 Each stage up to the proposals gets our own input. From there on it gets the program's proposals, so
 that one box that rounding puts in another place does not hide what comes after; the last rows are
 both programs from end to end.
+
+Stages go by names: input, c4, rpn_logits, rpn_deltas, proposals, features, class_logits,
+box_deltas; regions by those of `REGIONS`, what a filter kept by the first three of them behind its
+own name.
 
 Letters: R proposals, k regions, A attributes.
 """
@@ -24,6 +28,12 @@ from detector.preprocess import to_model_images
 from detector.see import Detections, search, see
 
 Stages = Mapping[str, Tensor]
+REGIONS = (
+    *("boxes", "labels", "scores", "kept_features"),
+    *("attribute_logits", "attribute_ids", "attribute_scores"),
+)
+REFINED = "refined."
+"""Before the names of regions whose boxes are refined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +52,19 @@ class Difference:
 
 
 @torch.inference_mode()
-def differences(engine: Engine, pixels: NDArray[np.uint8], theirs: Stages) -> Iterator[Difference]:
-    """All stages of one photo.
+def differences(
+    engine: Engine,
+    pixels: NDArray[np.uint8],
+    theirs: Stages,
+    rules: RegionRules = RULES["vinvl_readme"],
+) -> Iterator[Difference]:
+    """All stages of one photo; filters and refined regions as far as the other program has them.
 
     Args:
         engine: What computes.
         pixels: (H, W, 3) the photo.
-        theirs: From `benchmarks.reference.program`.
+        theirs: From `benchmarks.reference.program` or `benchmarks.reference.detectron2`.
+        rules: By which regions are kept from end to end.
     """
     images = to_model_images([pixels], engine.config)
     yield _of("input", images.pixels[0], theirs["input"])
@@ -64,43 +80,44 @@ def differences(engine: Engine, pixels: NDArray[np.uint8], theirs: Stages) -> It
     class_logits, moves = engine.class_logits(features), engine.box_deltas(features)
     yield _of("class logits", class_logits, theirs["class_logits"])
     yield _of("box deltas", moves, theirs["box_deltas"])
-    for name in VARIANTS:
-        rules = _rules(name)
+    for name in (name for name in VARIANTS if f"{name}.boxes" in theirs):
+        filtering = _rules(name)
         kept = keep_regions(
             class_logits,
-            moves if rules.regress_boxes else None,
+            moves if filtering.regress_boxes else None,
             given,
             images.sizes[0],
             engine.config,
-            rules,
+            filtering,
             PUBLISHED,
         )
         yield from _regions(name, kept.boxes, kept.class_ids, kept.scores, theirs, f"{name}.")
-    [found] = see(engine, images, rules=RULES["vinvl_readme"])
-    yield from _end_to_end(found, theirs)
+    for head, stage in (("", "end to end"), (REFINED, "end to end, refined")):
+        if f"{head}boxes" in theirs:
+            [found] = see(engine, images, rules=replace(rules, regress_boxes=head == REFINED))
+            wanted = {name: theirs[f"{head}{name}"] for name in REGIONS}
+            yield from _end_to_end(stage, found, wanted)
 
 
-def _end_to_end(found: Detections, theirs: Stages) -> Iterator[Difference]:
+def _end_to_end(stage: str, found: Detections, theirs: Stages) -> Iterator[Difference]:
     """Regions from pixels on, each of theirs beside ours of the same class at the same place.
 
     Where scores are all but equal, rounding may exchange two regions or the last one that is kept.
     """
-    apart = torch.cdist(theirs["boxes"], found.boxes, p=float("inf"))
+    apart = _distances(theirs["boxes"], found.boxes)
     apart[theirs["labels"][:, None] != found.class_ids] = torch.inf
     nearest, places = apart.min(dim=1)
     both = nearest < 1.0
     ours = places[both]
     in_place = int((ours == torch.arange(len(both))[both]).sum())
     note = f"{int(both.sum())} of {len(both)} found, {in_place} in their place"
-    yield replace(
-        _of("end to end: boxes [px]", found.boxes[ours], theirs["boxes"][both]), note=note
-    )
-    for stage, numbers, name in (
+    yield replace(_of(f"{stage}: boxes [px]", found.boxes[ours], theirs["boxes"][both]), note=note)
+    for part, numbers, name in (
         ("  scores", found.scores, "scores"),
         ("  features of regions", found.features, "kept_features"),
         ("  attribute logits", found.attribute_logits, "attribute_logits"),
     ):
-        yield _of(stage, numbers[ours], theirs[name][both])
+        yield _of(part, numbers[ours], theirs[name][both])
     ids, scores = found.attributes.ids[ours], found.attributes.scores[ours]
     wanted, wanted_scores = theirs["attribute_ids"][both], theirs["attribute_scores"][both]
     told = wanted_scores > 0
@@ -138,10 +155,19 @@ def _of(stage: str, ours: Tensor, theirs: Tensor) -> Difference:
     return Difference(stage=stage, largest=largest, scale=scale)
 
 
+def _distances(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Between boxes (n, 4) and (m, 4), (n, m) [px]; of equal boxes those in one place are nearest.
+
+    Several boxes may be clipped to the same one.
+    """
+    places = (torch.arange(len(theirs))[:, None] - torch.arange(len(ours))).abs()
+    return torch.cdist(theirs, ours, p=float("inf")) + 1e-6 * places.clamp(max=100)
+
+
 def _boxes(stage: str, ours: Tensor, theirs: Tensor) -> Difference:
     """Boxes that may have changed places: each of theirs with the nearest of ours."""
-    apart = torch.cdist(theirs, ours, p=float("inf"))
-    nearest, places = apart.min(dim=1)
+    places = _distances(theirs, ours).argmin(dim=1)
+    nearest = (theirs - ours[places]).abs().amax(dim=1)
     in_place = int((places == torch.arange(len(theirs))).sum())
     is_there = nearest < 1.0
     note = f"{int(is_there.sum())} of {len(theirs)} found, {in_place} in their place"
