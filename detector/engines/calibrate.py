@@ -71,12 +71,18 @@ class _Example:
 
 
 @torch.inference_mode()
-def calibrate(model: AttributeRCNN, photos: Sequence[DecodedImage]) -> Ranges:
+def calibrate(
+    model: AttributeRCNN,
+    photos: Sequence[DecodedImage],
+    *,
+    least_likeness: float = LEAST_LIKENESS,
+) -> Ranges:
     """Ranges of a detector; the same photos in the same order give the same ranges.
 
     Args:
         model: In evaluation mode; stays as it is.
         photos: Some that are like those to come; `NUM_PHOTOS` are enough. The last ones judge.
+        least_likeness: What blocks are left in float for; 0 leaves none.
 
     Raises:
         DetectorConfigError: There are no photos.
@@ -99,7 +105,8 @@ def calibrate(model: AttributeRCNN, photos: Sequence[DecodedImage]) -> Ranges:
     if find_spec("openvino") is None:
         return whole
     in_16_bits = _likeness_in_16_bits(model, whole, examples)
-    found = _as_much_as_stands(model, replace(whole, likeness_bf16=in_16_bits), examples)
+    whole = replace(whole, likeness_bf16=in_16_bits)
+    found = _as_much_as_stands(model, whole, examples, least_likeness)
     num_rounded = sum(inputs[name].products for name in found.by_convolution)
     return replace(found, share=num_rounded / sum(each.products for each in inputs.values()))
 
@@ -136,7 +143,9 @@ def _likeness_in_16_bits(
     return likeness_of(OpenVinoEngine(model, "bf16", ranges=ranges), examples)
 
 
-def _as_much_as_stands(model: AttributeRCNN, whole: Ranges, examples: Sequence[_Example]) -> Ranges:
+def _as_much_as_stands(
+    model: AttributeRCNN, whole: Ranges, examples: Sequence[_Example], least_likeness: float
+) -> Ranges:
     """Ranges without the fewest first blocks that bring the likeness to what is asked for.
 
     The number is found by halving. All blocks, if not even the last one alone reaches it.
@@ -152,13 +161,13 @@ def _as_much_as_stands(model: AttributeRCNN, whole: Ranges, examples: Sequence[_
         return replace(ranges, likeness=likeness_of(engine, examples))
 
     found = after(0)
-    if found.likeness >= LEAST_LIKENESS:
+    if found.likeness >= least_likeness:
         return found
     too_few, enough = 0, len(blocks)
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
         tried = after(middle)
-        if not tried.likeness >= LEAST_LIKENESS:
+        if not tried.likeness >= least_likeness:
             too_few = middle
         else:
             enough, found = middle, tried

@@ -161,6 +161,9 @@ def test_the_first_blocks_stay_in_float_until_features_are_alike(
         assert list(found.by_convolution) == last
         assert found.likeness == 0.9995
         assert 0 < found.share < 1
+    num_left = 1
+    everywhere = calibrate(model, [decoded()], least_likeness=0.0)
+    assert list(everywhere.by_convolution) == list(whole.by_convolution)
     num_left = 0
     assert list(calibrate(model, [decoded()]).by_convolution) == list(whole.by_convolution)
 
