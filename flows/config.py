@@ -93,8 +93,8 @@ class RunConfig:
 
     seed:             of everything that draws: scenes, weights, orders, controls
     render_scenes:    draws the photos and annotations first; `data` then speaks of them
-    import_corpus:    what `pretrain` learns from instead of the photos; without `data.images`, so
-                      do the tasks
+    import_corpus:    what `pretrain` learns from instead of the photos; without `data.images` and
+                      `data.regions`, so do the tasks
     detector_weights: folder of a trained detector; no detector is trained then
     train_detector, score_detector: None leaves the step out
     translate_texts:  captions and questions into another language by a model; None leaves it out
@@ -131,15 +131,26 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check what sections demand of each other."""
-        if not self.data.images and self.import_corpus is None:
+        if self.data.is_empty and self.import_corpus is None:
             raise ConfigError("data.images: name at least one folder of photos")
-        if self.data.images and self.detector_weights is None and self.train_detector is None:
+        if self.data.regions:
+            self._check_regions()
+        elif self.data.images and self.detector_weights is None and self.train_detector is None:
             raise ConfigError(
                 "a run needs a detector: give detector_weights, or a section train_detector"
             )
         unknown = sorted(set(self.limits) - set(stage_names()))
         if unknown:
             raise ConfigError(f"limits.{unknown[0]}: {nearest(unknown[0], stage_names())}")
+
+    def _check_regions(self) -> None:
+        """Regions stand for photos and detector, which nothing may ask for then."""
+        if self.render_scenes is not None:
+            raise ConfigError("data.regions: render_scenes draws photos of its own; leave out one")
+        if self.score_detector is not None and self.score_detector.visual_genome:
+            raise ConfigError(
+                "score_detector.visual_genome: looks at photos; with data.regions set it to false"
+            )
 
 
 def read_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
@@ -162,7 +173,7 @@ def typed(tree: Tree) -> RunConfig:
     mistakes: list[str] = []
     config: RunConfig | None = None
     try:
-        config = build(_without_null_members(tree), RunConfig)
+        config = _without_unused(build(_without_null_members(tree), RunConfig))
     except ConfigError as error:
         mistakes += str(error).splitlines()
     mistakes += _source_mistakes(tree)
@@ -180,6 +191,14 @@ def _without_null_members(tree: Tree) -> Tree:
         if isinstance(members := tree.values.get(section), Mapping)
     }
     return replace(tree, values={**tree.values, **kept})
+
+
+def _without_unused(config: RunConfig) -> RunConfig:
+    """The same without the photos and the detector that `data.regions` stands for."""
+    if not config.data.regions:
+        return config
+    data = replace(config.data, images=())
+    return replace(config, data=data, detector_weights=None, train_detector=None)
 
 
 def as_yaml(config: RunConfig) -> str:

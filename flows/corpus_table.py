@@ -27,7 +27,7 @@ KEPT = frozenset({"text-cut", "box-clipped"})
 """Reasons that keep the record and say what was taken from it."""
 TEXTS = ("captions", "questions", "pairs")
 REASONS: Mapping[str, str] = {
-    "no-such-image": "its photo is not in data.images: not there, or under another namespace",
+    "no-such-image": "its photo is not in the run: not there, or under another namespace",
     "duplicate-id": "the same record came before; the first is kept",
     "in-no-split": "its photo is in none of the split lists",
     "unknown-image": "its photo is not in the file's own list of images",

@@ -46,14 +46,23 @@ class Data:
     root:       what the paths below start from; relative to where the command is given, else to
                 the folder that OSCAR_DATA_DIR names. With `render_scenes` it is that step's
     images:     collections of photos
+    regions:    folders of region shards that are there already (`import-regions`, or the step
+                `detect` of another run); they stand for photos and detector, of which neither is
+                looked at then
     sources:    one annotation reader each, with its files and options (`flows/readers.py`)
     auto_split: how sources with `split: auto` are divided
     """
 
     root: Path = Path()
     images: tuple[PhotoCollection, ...] = ()
+    regions: tuple[str, ...] = ()
     sources: tuple[Mapping[str, Any], ...] = ()
     auto_split: AutoSplit = field(default_factory=AutoSplit)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are neither photos nor their regions."""
+        return not self.images and not self.regions
 
     def place(self) -> Path:
         """The root as it lies on this machine."""

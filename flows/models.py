@@ -30,6 +30,7 @@ from storage.artifacts import (
     damaged_files,
     files_below,
     read_done,
+    share_file,
     write_done,
 )
 
@@ -275,7 +276,7 @@ class Registry:
         for step, source in folders.items():
             for path in files_below(source):
                 if path.name != DONE_NAME:
-                    _link(path, building / step / path.relative_to(source))
+                    share_file(path, building / step / path.relative_to(source))
         lineage = lineage.as_version(name)
         atomic_write_json(building / LINEAGE, asdict(lineage))
         atomic_write_text(building / CONFIG, config)
@@ -364,16 +365,6 @@ def _damage(version: Version) -> list[str]:
     """Names of its files whose bytes are no longer those that were registered; reads them all."""
     done = read_done(version.folder)
     return [DONE_NAME] if done is None else damaged_files(version.folder, done)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
-        with open(target, "rb") as stream:
-            os.fsync(stream.fileno())
 
 
 def _fsync(folder: Path) -> None:

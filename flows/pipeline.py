@@ -4,6 +4,7 @@ render_scenes (demo) -> list_images -> collect_annotations -> translate_texts (w
 -> train_detector (unless weights are given) -> detect -> score_detector, translate_tags ->
 pretrain -> for each task train, predict, score -> report. The branches after `pretrain` need
 nothing of each other. import_corpus, with its own translations, stands before `pretrain` alone.
+Where regions are there already, `detect` takes them and comes first.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from flows.stages import (
     predict,
     report,
     score,
+    take_regions,
     train,
 )
 from storage.errors import MissingFileError
@@ -55,31 +57,28 @@ def plan_of(config: RunConfig, find: Find = local_path) -> Plan:
 
 
 def _steps(config: RunConfig) -> Iterator[Step]:
-    seeing = _seeing(config) if config.data.images else ()
+    seeing = () if config.data.is_empty else _seeing(config)
     steps = [*seeing, *_importing(config), *_learning(config)]
     yield from steps
     yield _report(config, [step.name for step in steps])
 
 
 def _seeing(config: RunConfig) -> Iterator[Step]:
-    """From photos to regions, tags and annotations."""
+    """From photos, or from regions that are there, to regions, tags and annotations."""
     placed = _placed_collections(config)
-    photos = _photos(placed)
-    if config.render_scenes is not None:
+    images: dict[str, Reference] = {"images": "list_images.images", **_photos(placed)}
+    if config.data.regions:
+        images = {"images": "detect.images"}
+        yield _take(config)
+    elif config.render_scenes is not None:
         yield Step(
             name="render_scenes",
             stage="render_scenes",
             config=replace(config.render_scenes, seed=config.seed),
         )
-    yield Step(
-        name="list_images",
-        stage="list_images",
-        config=list_images.Config(
-            collections={str(at): each.reading for at, each in enumerate(placed)}
-        ),
-        inputs={**photos, **_listings(placed)},
-    )
-    yield _collect(config)
+    if placed:
+        yield _list(placed)
+    yield _collect(config, images["images"])
     if config.translate_texts is not None:
         yield Step(
             name="translate_texts",
@@ -87,38 +86,18 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
             config=config.translate_texts,
             inputs={"annotations": LIBRARY["annotations"]},
         )
-    # what computes most gets all threads (`Plan.has_company`): one after the other
-    alone = ("collect_annotations",) if config.translate_texts is None else ("translate_texts",)
-    images: Mapping[str, Reference] = {"images": "list_images.images", **photos}
-    annotations = {"annotations": LIBRARY["annotations"]}
-    detector: Reference = "train_detector.detector"
-    if config.detector_weights is not None:
-        detector = _existing(config.detector_weights, "detector_weights")
-    elif config.train_detector is not None:
-        training = replace(config.train_detector.training, seed=config.seed)
-        yield Step(
-            name="train_detector",
-            stage="train_detector",
-            config=replace(config.train_detector, training=training),
-            inputs={**images, **annotations},
-            after=alone,
-        )
-    yield Step(
-        name="detect",
-        stage="detect",
-        config=config.detect,
-        inputs={**images, "detector": detector},
-        after=alone,
-    )
+    if not config.data.regions:
+        yield from _detecting(config, images)
     if config.score_detector is not None:
+        judged = {**images, "detector": _detector(config)}
         yield Step(
             name="score_detector",
             stage="score_detector",
             config=config.score_detector,
             inputs={
                 "regions": LIBRARY["regions"],
-                **annotations,
-                **({**images, "detector": detector} if config.score_detector.visual_genome else {}),
+                "annotations": LIBRARY["annotations"],
+                **(judged if config.score_detector.visual_genome else {}),
             },
         )
     yield Step(
@@ -127,6 +106,57 @@ def _seeing(config: RunConfig) -> Iterator[Step]:
         config=config.translate_tags,
         inputs={"regions": LIBRARY["regions"]},
     )
+
+
+def _list(placed: Sequence[Placed]) -> Step:
+    """Which photos there are."""
+    return Step(
+        name="list_images",
+        stage="list_images",
+        config=list_images.Config(
+            collections={str(at): each.reading for at, each in enumerate(placed)}
+        ),
+        inputs={**_photos(placed), **_listings(placed)},
+    )
+
+
+def _take(config: RunConfig) -> Step:
+    """The step `detect` where its regions are there already."""
+    data = config.data
+    folders = {
+        f"stored:{at}": _existing(data.place() / path, f"data.regions.{at}")
+        for at, path in enumerate(data.regions)
+    }
+    return Step(name="detect", stage="take_regions", config=take_regions.Config(), inputs=folders)
+
+
+def _detecting(config: RunConfig, images: Mapping[str, Reference]) -> Iterator[Step]:
+    """Train a detector unless one is given, and let it see the photos."""
+    # what computes most gets all threads (`Plan.has_company`): one after the other
+    alone = ("collect_annotations",) if config.translate_texts is None else ("translate_texts",)
+    if config.detector_weights is None and config.train_detector is not None:
+        training = replace(config.train_detector.training, seed=config.seed)
+        yield Step(
+            name="train_detector",
+            stage="train_detector",
+            config=replace(config.train_detector, training=training),
+            inputs={**images, "annotations": LIBRARY["annotations"]},
+            after=alone,
+        )
+    yield Step(
+        name="detect",
+        stage="detect",
+        config=config.detect,
+        inputs={**images, "detector": _detector(config)},
+        after=alone,
+    )
+
+
+def _detector(config: RunConfig) -> Reference:
+    """The detector that was given, or the one that the run trains."""
+    if config.detector_weights is None:
+        return "train_detector.detector"
+    return _existing(config.detector_weights, "detector_weights")
 
 
 def _importing(config: RunConfig) -> Iterator[Step]:
@@ -188,12 +218,12 @@ def _corpus(config: RunConfig) -> Mapping[str, Reference]:
 
 def _library(config: RunConfig) -> Mapping[str, Reference]:
     """Where regions, tags and annotations of the tasks come from."""
-    if not config.data.images:
+    if config.data.is_empty:
         return _corpus(config)
     return LIBRARY if config.translate_texts is None else TRANSLATED
 
 
-def _collect(config: RunConfig) -> Step:
+def _collect(config: RunConfig, images: Reference) -> Step:
     calls: list[ReaderCall] = []
     files: dict[str, Reference] = {}
     for number, source in enumerate(config.data.sources):
@@ -208,7 +238,7 @@ def _collect(config: RunConfig) -> Step:
         name="collect_annotations",
         stage="collect_annotations",
         config=collect_annotations.Config(calls=tuple(calls), auto_split=config.data.auto_split),
-        inputs={"images": "list_images.images", **files},
+        inputs={"images": images, **files},
     )
 
 
@@ -218,7 +248,7 @@ def _learning(config: RunConfig) -> Iterator[Step]:
     if config.pretrain is not None:
         pretrain = _train("pretrain", PRETRAINING, config.pretrain, config, start)
         # nothing else is left to run beside it then, so it gets all threads (`Plan.has_company`)
-        scored = ("score_detector",) if config.score_detector and config.data.images else ()
+        scored = ("score_detector",) if config.score_detector and not config.data.is_empty else ()
         yield replace(pretrain, after=scored)
         start = {"start": "pretrain.model"}
     for task, branch in config.tasks.items():
@@ -307,7 +337,9 @@ def _report(config: RunConfig, names: list[str]) -> Step:
 
 
 def _placed_collections(config: RunConfig) -> list[Placed]:
-    """Every collection of photos, in the order of its number."""
+    """Every collection of photos, in the order of its number; none where regions stand for them."""
+    if config.data.regions:
+        return []
     return list(placed_collections(config.data, lambda path, key: _placed(config, path, key)))
 
 

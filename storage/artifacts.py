@@ -6,6 +6,7 @@ renamed, and the folder is fsynced. `DONE.json`, written last, says that a folde
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -103,6 +104,21 @@ def atomic_write_json(path: Path, value: object, *, indent: int | None = 1) -> N
     """
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, allow_nan=False)
     atomic_write_text(path, text + "\n")
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Let a file that never changes stand in a second place: a hard link, else a copy.
+
+    Raises:
+        OSError: Disk full, no permission, ...
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or one without hard links
+        with atomic_path(target) as partial:
+            shutil.copyfile(source, partial)
 
 
 def remove_partials(folder: Path) -> int:

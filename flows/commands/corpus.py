@@ -17,11 +17,14 @@ from flows.run_folder import RunFolder
 from flows.stages import import_corpus
 from flows.stages.list_images import Inputs, collections
 from flows.stages.train_detector import Config as TrainingDetector
+from flows.stored_regions import open_stored
 from storage.errors import MissingFileError
 from storage.photo_sources.collection import photos_in
 from storage.records import ImageSource
 
 COLLECTING, IMPORTING, LISTING = "collect_annotations", "import_corpus", "list_images"
+TAKING = "detect"
+"""The step that takes regions which are there already; no photos are listed then."""
 FILE_NAME = "corpus.json"
 
 
@@ -52,7 +55,7 @@ def corpus_of(config: RunConfig) -> CorpusTable:
     steps = {step.name: step for step in plan_of(_without_models(config)).steps}
     if IMPORTING in steps:
         return _of_published(steps[IMPORTING])
-    photos = _photo_ids(steps[LISTING])
+    photos = _photo_ids(steps[LISTING]) if LISTING in steps else _ids_of_regions(steps[TAKING])
     counts = CorpusCounts()
     places, collecting = _places(steps[COLLECTING]), _config(steps[COLLECTING])
     gathering = Gathering(photos, collecting.auto_split, keep=counts.take, drop=counts.drop)
@@ -106,6 +109,11 @@ def _photo_ids(step: Step) -> frozenset[str]:
     if not found:
         raise MissingFileError("no photo found in the folders of data.images; check data.root")
     return frozenset(found)
+
+
+def _ids_of_regions(step: Step) -> frozenset[str]:
+    stored = open_stored(list(_places(step).values()))
+    return frozenset(image_id for each in stored for image_id in each.ids)
 
 
 def _inputs(step: Step) -> Inputs:

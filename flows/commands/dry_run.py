@@ -34,6 +34,7 @@ from flows.dry_run.trainings import (
 from flows.file_sources import with_local_files
 from flows.photo_places import is_url
 from flows.progress import clock
+from flows.stored_regions import StoredRegions, open_stored
 from oscar_core.config import NUM_BOX_NUMBERS, OscarConfig
 from oscar_core.errors import OscarCoreError
 from storage.errors import StorageError
@@ -77,14 +78,16 @@ def dry_run(
     if not is_writable(out):
         found.append(f"{nearest_there(out)}: may not be written (--out {out})")
     on_progress("counting photos and texts")
+    stored = _stored(config, found, told)
     photos = _photos(config, found, told)
-    texts = _texts(config, photos, found, told)
+    spoken_of = [image_id for each in stored for image_id in each.ids]
+    texts = _texts(config, spoken_of or [each.image_id for each in photos], found, told)
     corpus = _corpus(config, found, told) if config.import_corpus is not None else texts
     made = list(_texts_made(config, texts, corpus))
     if config.translate_texts is not None:
         spoken = config.translate_texts.direction
         texts, corpus = (each.translated(spoken.source, spoken.target) for each in (texts, corpus))
-    encoder = _encoder(config, texts)
+    encoder = _encoder(config, texts, stored)
     if config.pretrain is not None:
         encoder = _sizes_of(config.pretrain, encoder, found)
     all_trainings = [
@@ -96,7 +99,7 @@ def dry_run(
             found.extend(problems(training, config))
             told += notes(training)
     tell = on_progress if is_all_there else None
-    numbers = [*_seeing(config, photos, tell), *made]
+    numbers = [*(_taking(stored) if stored else _seeing(config, photos, tell)), *made]
     available = memory_bytes()
     for number, training in enumerate(all_trainings, start=1):
         if tell is not None:
@@ -170,6 +173,27 @@ def _with_what_is_here(config: RunConfig, told: list[str]) -> RunConfig:
     return with_local_files(config, find)
 
 
+def _stored(config: RunConfig, found: Problems, told: list[str]) -> list[StoredRegions]:
+    """The regions that are there already."""
+    root = config.data.place()
+    folders = [root / path for path in config.data.regions if (root / path).is_dir()]
+    try:
+        stored = open_stored(folders) if folders else []
+    except StorageError as error:
+        found.append(str(error))
+        return []
+    for folder, each in zip(folders, stored, strict=True):
+        aside = f", {num:,} set aside" if (num := len(each.quarantined())) else ""
+        told.append(f"{folder}: regions of {len(each.ids):,} photos{aside}")
+    return stored
+
+
+def _taking(stored: Sequence[StoredRegions]) -> Iterator[Estimate]:
+    """Regions that are there take no time, and no room on their own disk."""
+    num = sum(len(each.ids) for each in stored)
+    yield Estimate(step="detect", amount=f"{num:,} photos", seconds=0.0, how="regions are there")
+
+
 def _photos(config: RunConfig, found: Problems, told: list[str]) -> list[ImageSource]:
     """The photos there are, none twice."""
     if config.render_scenes is not None:
@@ -212,12 +236,10 @@ def _look_into(
     told.append(f"{collection.place}: {num:,} photos, {size}{aside}")
 
 
-def _texts(
-    config: RunConfig, photos: Sequence[ImageSource], found: Problems, told: list[str]
-) -> Texts:
+def _texts(config: RunConfig, image_ids: Sequence[str], found: Problems, told: list[str]) -> Texts:
     if config.render_scenes is not None:
         return _rendered(config)
-    reading = read_texts((each.image_id for each in photos), config)
+    reading = read_texts(image_ids, config)
     found.extend(reading.problems)
     told += reading.notes
     return reading.texts()
@@ -336,12 +358,13 @@ def _learning(training: Training, config: RunConfig, *, is_measured: bool) -> It
     yield from estimates(training, found, config)
 
 
-def _encoder(config: RunConfig, texts: Texts) -> OscarConfig:
+def _encoder(config: RunConfig, texts: Texts, stored: Sequence[StoredRegions]) -> OscarConfig:
     """Sizes of the models, as far as they can be known beforehand."""
     from flows.dry_run.seeing import feature_width, network_of
 
     network = network_of(config)
     width = PUBLISHED_WIDTH if network is None else feature_width(network) + NUM_BOX_NUMBERS
+    width = stored[0].input_width if stored else width
     words = texts.vocabulary_size or PUBLISHED_WORDS
     if isinstance(config.vocabulary, Path) and config.vocabulary.is_file():
         with open(config.vocabulary, "rb") as lines:

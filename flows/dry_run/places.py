@@ -88,6 +88,9 @@ def _missing_data(config: RunConfig) -> Iterator[str]:
             path = getattr(each, name)
             if path and not (root / path).is_file():
                 yield f"{root / path}: no such file (data.images.{at}.{name})"
+    for at, path in enumerate(config.data.regions):
+        if not (root / path).is_dir():
+            yield f"{root / path}: no such folder (data.regions.{at})"
     for number, source in enumerate(config.data.sources):
         yield from _missing_files(root, number, source)
 

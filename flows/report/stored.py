@@ -43,7 +43,7 @@ def read_stored(
     annotations_at = _folder(steps, "collect_annotations", "annotations")
     return Stored(
         album=Album(sources),
-        num_photos=len(sources),
+        num_photos=len(sources) or (len(reader) if reader is not None else 0),
         regions=reader if reader is not None else {},
         num_regions=_num_regions(reader),
         tags=read_tags(tags_at) if tags_at is not None else {},
