@@ -1,5 +1,6 @@
 """The command line of tables in the layouts of others: regions out and in."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +44,15 @@ def import_regions(
     namespace: Annotated[
         str, typer.Option("--namespace", help="Put before each image key, as in coco/9.")
     ] = "",
+    digits: Annotated[
+        int,
+        typer.Option(
+            "--digits",
+            help="Fill keys that are numbers up with zeros, as COCO does: 12.",
+            min=0,
+            max=32,
+        ),
+    ] = 0,
     label_map: Annotated[
         Path | None, typer.Option("--labelmap", help="Numbers of the names, where known.")
     ] = None,
@@ -55,11 +65,20 @@ def import_regions(
         Literal["float16", "float32"], typer.Option("--dtype", help="In which features are kept.")
     ] = "float32",
 ) -> None:
-    """Read features and detections of Oscar, VinVL or their detector into region shards."""
-    from flows.commands.tables import ImportWishes
-    from flows.commands.tables import import_regions as take_in
+    """Read features and detections of Oscar, VinVL or their detector into region shards.
+
+    A run starts from them by `data.regions`. An interrupted import goes on by the same command.
+    """
+    from flows.commands.import_regions import ImportWishes
+    from flows.commands.import_regions import import_regions as take_in
+    from flows.display import told_in_lines
 
     wishes = ImportWishes(
-        namespace=namespace, label_map=label_map, splits_boxes=split, order=order, dtype=dtype
+        namespace=namespace,
+        digits=digits,
+        label_map=label_map,
+        splits_boxes=split,
+        order=order,
+        dtype=dtype,
     )
-    typer.echo("\n".join(take_in(folder, out, wishes)))
+    typer.echo("\n".join(take_in(folder, out, wishes, told_in_lines(sys.stderr))))

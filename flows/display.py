@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from flows.progress import ProgressReport
+from flows.progress import Progress, ProgressReport
 from flows.runner import ALREADY_DONE, StepEvent
 
 PLAIN_EVERY_SECONDS = 15.0
@@ -90,3 +90,14 @@ class Display:
             seconds = f"{time.monotonic() - since:.0f} s"
             table.add_row(f"{step:<{self._width}}", seconds, str(report or "starting"))
         return table
+
+
+def told_in_lines(stream: IO[str], every_seconds: float = PLAIN_EVERY_SECONDS) -> Progress:
+    """Progress of a command that is no run: a plain line now and then, none for short work."""
+
+    def tell(report: ProgressReport) -> None:
+        if report.done > 0 and report.done != report.total:
+            stream.write(f"{report}\n")
+            stream.flush()
+
+    return Progress(tell, every_seconds=every_seconds)

@@ -3,6 +3,7 @@
 Letters: N objects of one image, K attribute slots.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from storage.errors import RecordError
 from storage.published.label_maps import BACKGROUND, NO_ATTRIBUTE, LabelMap, label_map_of
 from storage.published.vinvl_predictions import PublishedObjects
+from storage.records import ImageLabels
 
 _MOST_NAMES = int(np.iinfo(np.int16).max)
 
@@ -44,7 +46,18 @@ class NameNumbers:
         """All names so far, in the order of their numbers."""
         return label_map_of(self._class_ids, self._attribute_ids)
 
-    def class_ids(self, names: tuple[str, ...]) -> NDArray[np.int16]:
+    def remember(self, labels: ImageLabels) -> None:
+        """Take the names of a record that has its numbers already, in the order it got them.
+
+        Raises:
+            RecordError: The label map has no such name.
+        """
+        for names in labels.attribute_names:
+            for name in names:
+                self._number(name, self._attribute_ids, NO_ATTRIBUTE, "attribute")
+        self.class_ids(labels.class_names)
+
+    def class_ids(self, names: Sequence[str]) -> NDArray[np.int16]:
         """(N,) from 1 on.
 
         Raises:

@@ -9,7 +9,7 @@ Letters: N regions of one image, D width of the published features.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from storage.box_numbers import NUM_BOX_NUMBERS, boxes_from, orders_of
 from storage.errors import DamagedFileError, MissingFileError, RecordError
-from storage.images import image_id_of, name_problem
+from storage.images import name_problem
 from storage.published.label_maps import LabelMap
 from storage.published.name_numbers import NameNumbers
 from storage.published.tsv import TsvReader
 from storage.published.vinvl_predictions import PublishedObjects, parse_objects, parse_size
 from storage.published.vinvl_regions import FeatureTable
-from storage.records import ImageRegions, Quarantined
+from storage.records import ImageLabels, ImageRegions, Quarantined
 
 OBJECT_TABLES = ("predictions.tsv", "predictions_gt.tsv", "label.tsv")
 FEATURE_TABLES = ("features.tsv", "feature.tsv")
@@ -95,39 +95,36 @@ class PublishedTables:
         self.feature_width, self.orders = self._looked_at()
 
     def __len__(self) -> int:
-        return len(self._rows) + len(self._without_objects)
+        return len(self.keys)
 
-    def records(
-        self, namespace: str, *, keeps_numbers: bool
-    ) -> Iterator[ImageRegions | Quarantined]:
-        """All images in the order of the objects; then those that have features alone.
+    @cached_property
+    def keys(self) -> Sequence[str]:
+        """Of all images in the order of the objects; then of those that have features alone."""
+        return [*self._rows, *(key for key in self._feature_rows if key not in self._rows)]
+
+    def read(self, key: str, image_id: str, *, keeps_numbers: bool) -> ImageRegions | Quarantined:
+        """One image, or why it cannot be used.
 
         Args:
-            namespace: put before each key; "" for none.
+            key: of its rows.
+            image_id: what it is to be called.
             keeps_numbers: the last six numbers stay in the features; else they must be those of
                 the boxes, and go.
         """
-        for key in self._rows:
-            image_id = image_id_of(namespace, key)
-            try:
-                yield self._regions(key, image_id, keeps_numbers=keeps_numbers)
-            except _UnusableRowError as error:
-                detail = " ".join(str(error).split())
-                yield Quarantined(image_id=image_id, reason=error.reason, detail=detail)
-        for key in self._without_objects:
-            detail = f"{self.folder}: features of {key!r}, but no row of it in the objects"
-            yield Quarantined(
-                image_id=image_id_of(namespace, key), reason="no-objects", detail=detail
-            )
+        try:
+            return self._regions(key, image_id, keeps_numbers=keeps_numbers)
+        except _UnusableRowError as error:
+            detail = " ".join(str(error).split())
+            return Quarantined(image_id=image_id, reason=error.reason, detail=detail)
+
+    def remember(self, labels: ImageLabels) -> None:
+        """Number the names of an image that was read at another time, as if it was read now."""
+        self._names.remember(labels)
 
     @property
     def label_map(self) -> LabelMap:
         """All names of the images read so far, with their numbers."""
         return self._names.label_map
-
-    @cached_property
-    def _without_objects(self) -> list[str]:
-        return [key for key in self._feature_rows if key not in self._rows]
 
     def _looked_at(self) -> tuple[int, frozenset[str]]:
         """Width of the features, and the orders that most of the images looked at allow."""
@@ -148,6 +145,9 @@ class PublishedTables:
         return width, frozenset(order for order in votes if 2 * votes[order] > num)
 
     def _regions(self, key: str, image_id: str, *, keeps_numbers: bool) -> ImageRegions:
+        if key not in self._rows:
+            detail = f"{self.folder}: features of {key!r}, but no row of it in the objects"
+            raise _UnusableRowError("no-objects", detail)
         row = self._row(key)
         features, num = row.features, len(row.features)
         if problem := name_problem(image_id):

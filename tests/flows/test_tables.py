@@ -1,12 +1,16 @@
 """`oscar-flow export-regions` and `import-regions`: what they say, refuse and leave behind."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.commands.tables import ImportWishes, export_regions, import_regions
+from flows.commands.import_regions import ImportWishes, import_regions
+from flows.commands.tables import export_regions
 from flows.errors import FlowError
 from oscar_core.regions import region_inputs
 from storage.errors import RecordError
@@ -18,7 +22,7 @@ from storage.records import HEIGHT_FIRST, INCLUDED, WIDTH_FIRST
 from storage.region_shards import RegionReader
 from tests.builders_storage import same, write_regions
 from tests.builders_tables import LABEL_MAP, some_regions
-from tests.command_line import oscar
+from tests.command_line import environment, oscar
 
 
 @pytest.fixture
@@ -141,3 +145,72 @@ def test_both_commands(
     said = oscar(capsys, monkeypatch, "export-regions", str(tmp_path / "nowhere"), out + "2")
     assert said.status == 2
     assert said.err.startswith(f"error: {tmp_path / 'nowhere'}/manifest.json: no such file")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flows.commands import import_regions as module
+
+write, num = module.write_slice, 0
+
+def write_two(*arguments):
+    global num
+    if num == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    num += 1
+    return write(*arguments)
+
+module.write_slice = write_two
+tables, out = map(Path, sys.argv[1:])
+module.import_regions(tables, out, module.ImportWishes(digits=12), rows_per_shard=3)
+"""
+
+
+def with_damage(folder: Path, key: str) -> None:
+    """Cut the features of one image, as a broken download would."""
+    table = folder / "features.tsv"
+    rows = [list(row) for row in TsvReader(table)]
+    for row in rows:
+        row[-1] = row[-1][:-8] if row[0] == key else row[-1]
+    table.write_text("".join("\t".join(row) + "\n" for row in rows))
+    table.with_suffix(".lineidx").unlink()
+
+
+def test_a_killed_import_goes_on_behind_its_whole_shards(tmp_path: Path) -> None:
+    tables, out, whole = (tmp_path / name for name in ("tables", "killed", "whole"))
+    write_regions(tmp_path / "shards", some_regions(11))
+    export_regions(str(tmp_path / "shards"), tables, layout="vinvl")
+    with_damage(tables, "2")
+    wishes = ImportWishes(digits=12)
+    lines = import_regions(tables, whole, wishes, rows_per_shard=3)
+    assert lines[0] == "11 images in = 10 written + 1 set aside"
+    command = [sys.executable, "-c", KILLED, str(tables), str(out)]
+    assert subprocess.run(command, env=environment(), check=False).returncode == -signal.SIGKILL
+    shards = sorted((out / "regions").glob("*.parquet"))
+    before = {path.name: path.stat().st_mtime_ns for path in shards}
+    assert len(before) == 2
+    with pytest.raises(FlowError, match="another import, of other tables or with other options"):
+        import_regions(tables, out, ImportWishes(digits=11), rows_per_shard=3)
+    again = import_regions(tables, out, wishes, rows_per_shard=3)
+    assert again[0] == lines[0]
+    assert {name: (out / "regions" / name).stat().st_mtime_ns for name in before} == before
+    for name in ("regions", "."):
+        assert bytes_of_files(out / name) == bytes_of_files(whole / name)
+    assert "coco/000000000011" not in RegionReader(out / "regions")  # no namespace was asked for
+    assert list(RegionReader(out / "regions"))[:2] == ["000000000001", "000000000003"]
+
+
+def bytes_of_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_two_keys_of_one_number_are_one_image(tmp_path: Path) -> None:
+    first, second = some_regions(2)
+    records = [first, replace(second, image_id="coco/01")]
+    write_regions(tmp_path / "shards", records)
+    export_regions(str(tmp_path / "shards"), tmp_path / "tables", layout="vinvl")
+    lines = import_regions(tmp_path / "tables", tmp_path / "in", ImportWishes(digits=3))
+    assert "set aside, duplicate-id: 1" in lines
+    (dropped,) = read_quarantine(tmp_path / "in" / "quarantine.jsonl")
+    assert dropped.image_id == "001"

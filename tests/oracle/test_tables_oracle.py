@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.tables import ImportWishes, export_regions, import_regions
+from flows.commands.import_regions import ImportWishes, import_regions
+from flows.commands.tables import export_regions
 from storage.published.tsv import TsvReader, write_tsv
 from storage.published.vinvl_predictions import parse_objects, prediction_text
 from tests.locations import oracle_files

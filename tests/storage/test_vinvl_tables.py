@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 
 from storage.errors import DamagedFileError, MissingFileError, RecordError
+from storage.images import image_id_of
 from storage.published.tsv import TsvReader
 from storage.published.vinvl_import import PublishedTables
 from storage.published.vinvl_predictions import (
@@ -22,7 +23,13 @@ from storage.published.vinvl_predictions import (
 )
 from storage.published.vinvl_regions import FeatureTable, LabelTable
 from storage.published.vinvl_tables import write_tables
-from storage.records import HEIGHT_FIRST, WIDTH_FIRST, ImageRegions, Quarantined
+from storage.records import (
+    HEIGHT_FIRST,
+    WIDTH_FIRST,
+    ImageLabels,
+    ImageRegions,
+    Quarantined,
+)
 from tests.builders_storage import make_regions, same
 from tests.builders_tables import LABEL_MAP, inside, some_regions, table_row
 from tests.strategies import image_regions
@@ -35,7 +42,14 @@ def write(folder: Path, records: list[ImageRegions], layout: str = "vinvl", orde
 
 
 def read(folder: Path, *, split: bool = True, namespace: str = "coco") -> list:
-    return list(PublishedTables(folder, LABEL_MAP).records(namespace, keeps_numbers=not split))
+    return read_all(PublishedTables(folder, LABEL_MAP), namespace, split=split)
+
+
+def read_all(tables: PublishedTables, namespace: str, *, split: bool) -> list:
+    return [
+        tables.read(key, image_id_of(namespace, key), keeps_numbers=not split)
+        for key in tables.keys
+    ]
 
 
 def test_the_text_of_each_layout() -> None:
@@ -150,12 +164,22 @@ def test_names_without_a_label_map_are_numbered_as_they_come(tmp_path: Path) -> 
     records = some_regions(4)
     write(tmp_path, records)
     tables = PublishedTables(tmp_path)
-    found = list(tables.records("", keeps_numbers=True))
+    found = read_all(tables, "", split=False)
     names = dict.fromkeys(name for each in records for name in each.class_names)
     assert tables.label_map.class_names[1:] == tuple(names)
     for each in found:
         assert tuple(tables.label_map.class_names[i] for i in each.class_ids) == each.class_names
     assert [each.image_id for each in found] == ["1", "2", "3", "4"]
+    remembered = PublishedTables(tmp_path)
+    for each in found:
+        remembered.remember(
+            ImageLabels(
+                image_id=each.image_id,
+                class_names=each.class_names,
+                attribute_names=each.attribute_names,
+            )
+        )
+    assert remembered.label_map == tables.label_map
 
 
 def row_of(objects: list[dict], **more: object) -> str:
