@@ -12,7 +12,7 @@ is the engine `openvino-int8` with all blocks in 8 bits, whatever calibration wo
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,15 +61,16 @@ def main(arguments: Sequence[str]) -> int:
         objects = read_annotations(chosen.annotations).objects
         truth = [each for each in objects if each.split == chosen.split]
     judged, others = _divide(sources, truth, chosen.photos)
-    figures = agreement(
+    figures = []
+    for figure in agreement(
         read_detector(chosen.detector),
         [decode(source) for source in judged],
         [decode(source) for source in others],
         truth,
         chosen.engines,
-    )
-    for figure in figures:
+    ):
         print(figure, flush=True)
+        figures.append(figure)
     if chosen.json:
         chosen.json.write_text(json.dumps([each.as_dict() for each in figures], indent=1))
     return 0
@@ -81,8 +82,8 @@ def agreement(
     calibration: Sequence[DecodedImage],
     truth: Sequence[ImageObjects],
     engines: Sequence[str],
-) -> list[Figure]:
-    """Figures of each engine beside the exact one.
+) -> Iterator[Figure]:
+    """Figures of each engine beside the exact one, as they are found.
 
     Args:
         loaded: The detector.
@@ -93,8 +94,8 @@ def agreement(
     """
     exact = prepare(loaded.model)
     expected = _seen(exact, loaded, photos)
-    figures = [_figure("exact.seconds", [expected.seconds / len(photos)], "s", len(photos))]
-    figures += _scores("exact", expected, photos, truth)
+    yield _figure("exact.seconds", [expected.seconds / len(photos)], "s", len(photos))
+    yield from _scores("exact", expected, photos, truth)
     for name in engines:
         ranges, told = _ranges(name, loaded, calibration)
         engine = prepare(loaded.model, "fast", engine=_IN_8_BITS if ranges else name, ranges=ranges)
@@ -103,16 +104,13 @@ def agreement(
         shares = [float(each.mean()) for each in agree if len(each)]
         sure = np.concatenate(agree)[_confidences(expected) >= SURE].astype(float).tolist()
         cosines = _likeness(exact, engine, loaded, photos)
-        figures += [
-            *told,
-            _figure(f"{name}.seconds", [found.seconds / len(photos)], "s", len(photos)),
-            _figure(f"{name}.agreeing", shares, "share", len(shares)),
-            _figure(f"{name}.agreeing_sure", sure or [1.0], "share", len(sure)),
-            _figure(f"{name}.cosine", cosines, "mean", len(cosines)),
-            _figure(f"{name}.cosine_least", [min(cosines)], "", len(cosines)),
-            *_scores(name, found, photos, truth),
-        ]
-    return figures
+        yield from told
+        yield _figure(f"{name}.seconds", [found.seconds / len(photos)], "s", len(photos))
+        yield _figure(f"{name}.agreeing", shares, "share", len(shares))
+        yield _figure(f"{name}.agreeing_sure", sure or [1.0], "share", len(sure))
+        yield _figure(f"{name}.cosine", cosines, "mean", len(cosines))
+        yield _figure(f"{name}.cosine_least", [min(cosines)], "", len(cosines))
+        yield from _scores(name, found, photos, truth)
 
 
 def _ranges(
