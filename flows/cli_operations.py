@@ -170,7 +170,10 @@ def calibrate(
     """Measure what 8-bit arithmetic needs to know of a detector, for `precision: fast`."""
     from flows.commands.calibrate import calibrate_detector
 
-    typer.echo("\n".join(calibrate_detector(detector, photos, most=most)))
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    typer.echo("\n".join(calibrate_detector(detector, photos, most=most, tell=tell)))
 
 
 @operations.command()

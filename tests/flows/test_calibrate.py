@@ -11,6 +11,7 @@ from flows.commands.calibrate import calibrate_detector
 from flows.errors import FlowError
 from storage.published.label_maps import BACKGROUND, NO_ATTRIBUTE, LabelMap
 from tests.builders_detector import photo, tiny_model
+from tests.builders_storage import bytes_of
 
 
 def small_detector(folder: Path) -> Path:
@@ -30,7 +31,9 @@ def test_ranges_lie_beside_the_detector_and_are_taken(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(photo(seed=number)).save(photos / f"{number}.png")
     assert read_detector(detector).ranges is None
-    lines = calibrate_detector(detector, photos, most=2)
+    said: list[str] = []
+    lines = calibrate_detector(detector, photos, most=2, tell=said.append)
+    assert said[0] == "measuring 2 photos"
     loaded = read_detector(detector)
     assert loaded.ranges is not None
     assert loaded.ranges.num_photos == 2
@@ -42,3 +45,38 @@ def test_ranges_lie_beside_the_detector_and_are_taken(tmp_path: Path) -> None:
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match="no photo"):
         calibrate_detector(tmp_path, tmp_path, most=2)
+
+
+def test_damaged_photos_are_left_out_and_named(tmp_path: Path) -> None:
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
+    detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
+    photos.mkdir()
+    (photos / "0.jpg").write_bytes(b"\xff\xd8 cut")
+    with pytest.raises(FlowError, match=r"none of 1 photos can be read: .*0\.jpg"):
+        calibrate_detector(detector, photos, most=3)
+    for number in (1, 2):
+        Image.fromarray(photo(seed=number)).save(photos / f"{number}.png")
+    lines = calibrate_detector(detector, photos, most=3)
+    assert lines[0].startswith("ranges ")
+    assert " of 2 photos in " in lines[0]
+    assert lines[-2] == "1 photos could not be read and were left out:"
+    assert str(photos / "0.jpg") in lines[-1]
+
+
+def test_what_is_stopped_leaves_the_ranges_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
+    detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(photo(seed=1)).save(photos / "1.png")
+    calibrate_detector(detector, photos, most=1)
+    before = bytes_of(detector)
+
+    def stop(path: Path, text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", stop)  # in the middle of writing
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_detector(detector, photos, most=1)
+    assert bytes_of(detector) == before
