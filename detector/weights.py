@@ -1,6 +1,6 @@
 """Weights into a model, strictly: every tensor has a place and the right shape."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,13 @@ from detector.model import AttributeRCNN
 _COUNTER = "num_batches_tracked"  # of live normalisation; absent where it was frozen
 
 
-def model_of(config: DetectorConfig, weights: dict[str, Tensor], source: str) -> AttributeRCNN:
+def model_of(
+    config: DetectorConfig,
+    weights: dict[str, Tensor],
+    source: str,
+    *,
+    called: Callable[[str], str] = str,
+) -> AttributeRCNN:
     """A model that owns float32 copies of the weights, in evaluation mode.
 
     Nothing is drawn or reserved before names and shapes are known to fit, and weights that nobody
@@ -22,13 +28,14 @@ def model_of(config: DetectorConfig, weights: dict[str, Tensor], source: str) ->
         config: Of the network.
         weights: Complete, with our names; empty afterwards.
         source: What to call the file in an error.
+        called: What that file calls the tensor of one of our names.
 
     Raises:
         CheckpointError: A tensor is missing, has no place, or has another shape.
     """
     with torch.device("meta"):
         model = AttributeRCNN(config)
-    check_weights(model, weights, source)
+    check_weights(model, weights, source, called=called)
     counters = {
         name: torch.zeros_like(tensor, device="cpu")
         for name, tensor in model.state_dict().items()
@@ -57,22 +64,28 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     model.load_state_dict(needed_weights(weights), strict=False)
 
 
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Compare names and shapes; arguments and errors are those of `load_weights`."""
+def check_weights(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str,
+    *,
+    called: Callable[[str], str] = str,
+) -> None:
+    """Compare names and shapes; arguments and errors are those of `model_of`."""
     own, weights = needed_weights(model.state_dict()), needed_weights(weights)
     for name, tensor in own.items():
         if name not in weights:
             raise CheckpointError(
-                f"{source}: tensor {name!r} is missing; check `trunk` and `blocks` or choose "
-                "another checkpoint"
+                f"{source}: tensor {called(name)!r} is missing; check `trunk` and `blocks` or "
+                "choose another checkpoint"
             )
         if weights[name].shape != tensor.shape:
             raise CheckpointError(
-                f"{source}: tensor {name!r} has shape {tuple(weights[name].shape)}, the "
+                f"{source}: tensor {called(name)!r} has shape {tuple(weights[name].shape)}, the "
                 f"configured model needs {tuple(tensor.shape)}; check `num_classes` and the "
                 "widths, or choose another checkpoint"
             )
-    surplus = sorted(weights.keys() - own.keys())
+    surplus = sorted(map(called, weights.keys() - own.keys()))
     if surplus:
         raise CheckpointError(
             f"{source}: {len(surplus)} tensors have no place in the configured model, first "

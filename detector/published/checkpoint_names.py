@@ -4,35 +4,31 @@ Every foreign name is used, checked, or ignored for a stated reason; nothing is 
 Source: `specs/detector.md` 9.
 """
 
-import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from detector.errors import CheckpointError
+from detector.published.renaming import Renaming
 from detector.published.weights_file import without_wrapping
 
-_BLOCKS = (
-    (r"^trunk\.stem\.", "backbone.body.stem."),
-    (r"^trunk\.stages\.(\d+)\.", "backbone.body.layer{+1}."),
-    (r"^res5\.blocks\.", "roi_heads.box.feature_extractor.head.layer4."),
-)
-_PUBLISHED_BLOCKS = (
-    (r"^backbone\.body\.stem\.", "trunk.stem."),
-    (r"^backbone\.body\.layer([123])\.", "trunk.stages.{-1}."),
-    (r"^roi_heads\.box\.feature_extractor\.head\.layer4\.", "res5.blocks."),
-)
-_LAYERS = (("norm", "bn"), ("shortcut", "downsample"))
-_PARTS = (
-    ("rpn_head.conv.", "rpn.head.conv."),
-    ("rpn_head.logits.", "rpn.head.cls_logits."),
-    ("rpn_head.deltas.", "rpn.head.bbox_pred."),
-    ("box_head.class_logits.", "roi_heads.box.predictor.cls_score."),
-    ("box_head.box_deltas.", "roi_heads.box.predictor.bbox_pred."),
-    ("attribute_head.class_embedding.", "attribute.predictor.cls_embedding."),
-    ("attribute_head.hidden.", "attribute.predictor.fc_attr."),
-    ("attribute_head.logits.", "attribute.predictor.attr_score."),
+_NAMES = Renaming(
+    heads=(
+        ("backbone.body.stem.conv1.", "trunk.stem.conv1."),
+        ("backbone.body.stem.bn1.", "trunk.stem.norm1."),
+        *((f"backbone.body.layer{n + 1}.", f"trunk.stages.{n}.") for n in range(3)),
+        ("roi_heads.box.feature_extractor.head.layer4.", "res5.blocks."),
+        ("rpn.head.conv.", "rpn_head.conv."),
+        ("rpn.head.cls_logits.", "rpn_head.logits."),
+        ("rpn.head.bbox_pred.", "rpn_head.deltas."),
+        ("roi_heads.box.predictor.cls_score.", "box_head.class_logits."),
+        ("roi_heads.box.predictor.bbox_pred.", "box_head.box_deltas."),
+        ("attribute.predictor.cls_embedding.", "attribute_head.class_embedding."),
+        ("attribute.predictor.fc_attr.", "attribute_head.hidden."),
+        ("attribute.predictor.attr_score.", "attribute_head.logits."),
+    ),
+    pieces=((".bn", ".norm"), (".downsample.", ".shortcut.")),
 )
 CELL_ANCHORS = "rpn.anchor_generator.cell_anchors.0"
 _EXTRACTOR = "roi_heads.box.feature_extractor."
@@ -67,7 +63,7 @@ def to_published(
 ) -> dict[str, Tensor]:
     """Our names to the published ones; with the names the original keeps twice, if asked."""
     renamed = {
-        _published_name(name): tensor
+        published_name(name): tensor
         for name, tensor in weights.items()
         if not name.endswith(_COUNTER)
     }
@@ -80,42 +76,24 @@ def to_published(
     return renamed | {CELL_ANCHORS: cell_anchors}
 
 
+def published_name(name: str) -> str:
+    """The published name for ours.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    published = _NAMES.written(name)
+    if published is None:
+        raise CheckpointError(f"tensor {name!r} has no published name; only ResNet trunks have")
+    return published
+
+
 def _our_name(name: str) -> str:
     """Ours for a published name."""
-    for ours, published in _PARTS:
-        if name.startswith(published):
-            return ours + name.removeprefix(published)
-    for pattern, ours in _PUBLISHED_BLOCKS:
-        if re.match(pattern, name):
-            name = _shifted(pattern, ours, name, "{-1}", -1)
-            for our_layer, published_layer in _LAYERS:
-                name = re.sub(rf"\.{published_layer}(?=[\d.])", f".{our_layer}", name)
-            return name
-    raise CheckpointError(f"published weights: unknown tensor {name!r}; is it another network?")
-
-
-def _published_name(name: str) -> str:
-    """The published one for our name."""
-    for ours, published in _PARTS:
-        if name.startswith(ours):
-            return published + name.removeprefix(ours)
-    for pattern, published in _BLOCKS:
-        if re.match(pattern, name):
-            name = _shifted(pattern, published, name, "{+1}", 1)
-            for our_layer, published_layer in _LAYERS:
-                name = re.sub(rf"\.{our_layer}(?=[\d.])", f".{published_layer}", name)
-            return name
-    raise CheckpointError(f"tensor {name!r} has no published name; only ResNet trunks have")
-
-
-def _shifted(pattern: str, replacement: str, name: str, mark: str, shift: int) -> str:
-    """Replace the head of a name; stages count from 0 here and from 1 there."""
-
-    def head(found: re.Match[str]) -> str:
-        number = str(int(found[1]) + shift) if found.re.groups else ""
-        return replacement.replace(mark, number)
-
-    return re.sub(pattern, head, name)
+    ours = _NAMES.read(name)
+    if ours is None:
+        raise CheckpointError(f"published weights: unknown tensor {name!r}; is it another network?")
+    return ours
 
 
 def _check_anchors(found: Tensor, expected: Tensor) -> None:

@@ -7,7 +7,7 @@ are. Where the background is the first class (Caffe2, and Caffe's weights of bot
 "no attribute" is the first row, too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +75,12 @@ _HEADS = (_OURS, _GRID_FEATURES, _BOTTOM_UP, _BOTTOM_UP_OF_MILVLG)
 def is_of_attributes(name: str) -> bool:
     """Whether the tensor of that name in detectron2 belongs to an attribute head."""
     return any(name in head.names().values() for head in _HEADS)
+
+
+def attribute_name(published: str, names: Collection[str]) -> str | None:
+    """The name of an attribute head's tensor, in the head whose names are among these."""
+    used = (head.names() for head in _HEADS if set(head.names().values()) & set(names))
+    return next(used, {}).get(published)
 
 
 def attributes_from_detectron2(

@@ -6,6 +6,7 @@ What its tensors do not tell comes from a settings file beside it, or is assumed
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from detector.anchors import cell_anchors
 from detector.config import RULES, DetectorConfig
 from detector.errors import DetectorConfigError
 from detector.loaded import LoadedDetector, check_labels, fingerprint_of
-from detector.published.checkpoint_names import from_published
+from detector.model import AttributeRCNN
+from detector.published.checkpoint_names import from_published, published_name
 from detector.published.detectron2_names import (
     from_detectron2,
     is_caffe2,
     is_detectron2,
     is_written_here,
+    name_in_detectron2,
 )
 from detector.published.detectron2_settings import (
     is_detectron2_settings,
@@ -49,6 +52,14 @@ class _Named:
     assumed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    """What tensors and settings make, and lines on what they did not tell."""
+
+    model: AttributeRCNN
+    assumed: tuple[str, ...]
+
+
 def read_published(
     path: Path, labels: LabelMap | Path | None, settings: Mapping[str, Any] | Path | None
 ) -> LoadedDetector:
@@ -67,37 +78,48 @@ def read_published(
         DetectorConfigError: Unknown settings.
         StorageError: The label map cannot be read.
     """
-    tensors = _read(path)
     if not isinstance(settings, Mapping):
         file = settings or settings_beside(path)
         settings = read_settings(file) if file is not None else {}
+    network = _network(_read(path), settings, path.name)
+    named = _named(path, labels, network.model.config)
+    assumed = (*network.assumed, *named.assumed)
+    if assumed:
+        _LOG.info("%s: its tensors do not tell, so assumed: %s", path.name, "; ".join(assumed))
+    return LoadedDetector(
+        model=network.model,
+        label_map=named.label_map,
+        fingerprint=fingerprint_of(network.model, named.label_map),
+        assumed=assumed,
+    )
+
+
+def _network(tensors: dict[str, Tensor], settings: Mapping[str, Any], source: str) -> _Network:
+    """The network of tensors as in the file, by settings of the program that made it.
+
+    The tensors are gone afterwards, so that weights are never twice in memory.
+    """
     of_detectron2 = is_detectron2(tensors)
+    called = partial(name_in_detectron2, names=list(tensors)) if of_detectron2 else str
     stated = (stated_in_detectron2 if is_detectron2_settings(settings) else stated_in)(settings)
     usual = _usual_of_detectron2(tensors) if of_detectron2 else {}
-    network = usual | stated.network
+    told = usual | stated.network
     if of_detectron2:
-        ratios = network.get("aspect_ratios", DetectorConfig().aspect_ratios)
-        tensors = from_detectron2(tensors, num_ratios=len(ratios))
-    sizes = sizes_of(tensors, network, path.name)
+        ratios = told.get("aspect_ratios", DetectorConfig().aspect_ratios)
+        published = from_detectron2(tensors, num_ratios=len(ratios))
+        tensors.clear()
+        tensors = published
+    sizes = sizes_of(tensors, told, source, called=called)
     rules = replace(RULES["vinvl_released"], **stated.rules)
-    config = _checked(replace(sizes.config, regions=rules), path.name)
+    config = _checked(replace(sizes.config, regions=rules), source)
     if not is_detectron2_settings(settings):
         check_fixed(settings, config)
     anchors = cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
     weights = from_published(tensors, anchors)
-    del tensors
-    model = model_of(config, weights, path.name)
-    named = _named(path, labels, config)
+    tensors.clear()
+    model = model_of(config, weights, source, called=lambda ours: called(published_name(ours)))
     unsaid = {name: value for name, value in usual.items() if name not in stated.network}
-    assumed = (*_as_in_the_zoo(unsaid), *sizes.assumed, *named.assumed)
-    if assumed:
-        _LOG.info("%s: its tensors do not tell, so assumed: %s", path.name, "; ".join(assumed))
-    return LoadedDetector(
-        model=model,
-        label_map=named.label_map,
-        fingerprint=fingerprint_of(model, named.label_map),
-        assumed=assumed,
-    )
+    return _Network(model=model, assumed=(*_as_in_the_zoo(unsaid), *sizes.assumed))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

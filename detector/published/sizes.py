@@ -4,7 +4,7 @@ Source: `specs/detector.md` 4 and 9.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,7 +55,13 @@ class Sizes:
     assumed: tuple[str, ...]
 
 
-def sizes_of(tensors: Mapping[str, Tensor], stated: Mapping[str, Any], source: str) -> Sizes:
+def sizes_of(
+    tensors: Mapping[str, Tensor],
+    stated: Mapping[str, Any],
+    source: str,
+    *,
+    called: Callable[[str], str] = str,
+) -> Sizes:
     """Infer the network from the shapes (and the anchors) of its published tensors.
 
     Args:
@@ -63,13 +69,14 @@ def sizes_of(tensors: Mapping[str, Tensor], stated: Mapping[str, Any], source: s
         stated: Settings of `DetectorConfig` that somebody wrote down; those that the tensors tell
             must agree with them.
         source: What to call the file in an error.
+        called: What that file calls the tensor of a published name.
 
     Raises:
         CheckpointError: A tensor that is needed is missing or has no shape of such a network, or
             the tensors contradict what was stated.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    found = _Shapes(shapes, source)
+    found = _Shapes(shapes, source, called)
     told: dict[str, Any] = {
         **_trunk(found),
         **_res5(found),
@@ -90,16 +97,19 @@ def sizes_of(tensors: Mapping[str, Tensor], stated: Mapping[str, Any], source: s
 class _Shapes:
     """Shapes by name, with errors that say which tensor is at fault."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], source: str, called: Callable[[str], str]
+    ) -> None:
         self.by_name = shapes
         self.source = source
+        self.called = called
 
     def of(self, name: str, num_axes: int) -> tuple[int, ...]:
         shape = self.by_name.get(name)
         if shape is None:
             raise CheckpointError(
-                f"{self.source}: tensor {name!r} is missing; is it the checkpoint of another "
-                "network?"
+                f"{self.source}: tensor {self.called(name)!r} is missing; is it the checkpoint of "
+                "another network?"
             )
         if len(shape) != num_axes or 0 in shape:
             raise self.odd(name, f"{num_axes} axes")
@@ -107,8 +117,8 @@ class _Shapes:
 
     def odd(self, name: str, wanted: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.source}: tensor {name!r} has shape {self.by_name[name]}, such a network has "
-            f"{wanted} there; choose another checkpoint"
+            f"{self.source}: tensor {self.called(name)!r} has shape {self.by_name[name]}, such a "
+            f"network has {wanted} there; choose another checkpoint"
         )
 
     def num_blocks(self, stage: str) -> int:
@@ -171,8 +181,9 @@ def _anchors(
     )
     if len(shapes.sizes) * len(shapes.ratios) != num_anchors:
         raise CheckpointError(
-            f"{source}: {num_anchors} anchors per cell and no tensor {CELL_ANCHORS!r} that tells "
-            "their sizes; name MODEL.RPN.ANCHOR_SIZES in a settings file beside it"
+            f"{source}: {num_anchors} anchors per cell and no tensor that tells their sizes; name "
+            "MODEL.RPN.ANCHOR_SIZES (detectron2: MODEL.ANCHOR_GENERATOR.SIZES) in a settings file "
+            "beside it"
         )
     return shapes
 

@@ -9,6 +9,7 @@ from detector.published.detectron2_names import (
     FROZEN_EPS,
     from_detectron2,
     is_detectron2,
+    name_in_detectron2,
     to_detectron2,
 )
 from tests.builders_detector import tiny_model
@@ -223,6 +224,32 @@ def test_names_of_caffe2() -> None:
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-6)
+
+
+def test_tensors_of_caffe2_are_named_as_in_its_file() -> None:
+    caffe2 = as_caffe2(foreign_of(tiny_model()))
+    for published, name in (
+        ("backbone.body.layer1.0.bn2.weight", "res2_0_branch2b_bn_s"),
+        ("backbone.body.layer3.0.downsample.0.weight", "res4_0_branch1_w"),
+        ("backbone.body.stem.bn1.bias", "res_conv1_bn_b"),
+        ("rpn.head.cls_logits.bias", "rpn_cls_logits_b"),
+        ("roi_heads.box.predictor.bbox_pred.weight", "bbox_pred_w"),
+    ):
+        assert name in caffe2
+        assert name_in_detectron2(published, caffe2.keys()) == name
+    del caffe2["bbox_pred_w"]
+    with pytest.raises(CheckpointError, match="'bbox_pred_w' is missing"):
+        from_detectron2(caffe2)
+    with pytest.raises(CheckpointError, match="unknown tensor 'mask_fcn_logits_w'"):
+        from_detectron2(caffe2 | {"mask_fcn_logits_w": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="'cls_score_b' is a single number"):
+        from_detectron2(caffe2 | {"cls_score_b": torch.tensor(1.0)})
+
+
+def test_of_one_layer_no_statistic_may_be_missing() -> None:
+    foreign = foreign_of(tiny_model())
+    del foreign["backbone.res2.0.conv1.norm.running_mean"]
+    assert "backbone.body.layer1.0.bn1.running_mean" not in from_detectron2(foreign)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Weights of any layout to regions, by one call."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -152,9 +153,18 @@ def test_a_label_map_of_another_network_is_refused(tmp_path: Path) -> None:
         ({"backbone.body.layer2.0.conv2.weight": None}, "missing"),
         ({"roi_heads.box.predictor.cls_score.weight": None}, r"cls_score\.weight' is missing"),
         ({"relation.head.weight": torch.zeros(2)}, r"unknown tensor 'relation\.head\.weight'"),
-        ({"rpn.head.conv.weight": torch.zeros(4, 4, 3, 3)}, r"rpn_head\.conv\.weight' has shape"),
+        ({"rpn.head.conv.weight": torch.zeros(4, 4, 3, 3)}, r"'rpn\.head\.conv\.weight' has shape"),
         ({"roi_heads.box.predictor.bbox_pred.weight": torch.zeros(9, 64)}, "24 rows, or 8"),
-        ({"backbone.body.layer3.7.conv1.weight": torch.zeros(1)}, r"layer|stages"),
+        ({"backbone.body.layer3.7.conv1.weight": torch.zeros(1)}, r"'backbone\.body\.layer3\.1"),
+        ({"backbone.body.layer2.0.bn2.spare": torch.zeros(1)}, r"first 'backbone\.\S+bn2\.spare'"),
+        (
+            {"backbone.body.layer2.0.norm2.bias": torch.zeros(8)},
+            r"unknown tensor 'backbone\.\S+norm2",
+        ),
+        (
+            {"backbone.body.layer1.0.downsample.1.bias": None},
+            r"'backbone\.\S+\.1\.bias' is missing",
+        ),
         ({"backbone.body.layer1.0.conv2.weight": torch.zeros(0)}, r"layer1\.0\.conv2"),
         ({"rpn.anchor_generator.cell_anchors.0": torch.zeros(6, 4)}, "anchors"),
         ({"attribute.predictor.attr_score.weight": torch.zeros(9, 5, 1)}, "2 axes"),
@@ -167,6 +177,43 @@ def test_tensors_that_do_not_make_a_network_are_named(
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
     with pytest.raises(CheckpointError, match=message):
         load_detector(written(tmp_path, weights))
+
+
+D2_BLOCK = "backbone.res3.0."
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({D2_BLOCK + "conv2.weight": None}, f"tensor '{D2_BLOCK}conv2.weight' is missing"),
+        ({D2_BLOCK + "conv2.norm.bias": None}, f"tensor '{D2_BLOCK}conv2.norm.bias' is missing"),
+        (
+            {D2_BLOCK + "conv2.norm.running_mean": None},
+            f"'{D2_BLOCK}conv2.norm.running_mean' is mi",
+        ),
+        ({D2_BLOCK + "shortcut.weight": torch.zeros(3)}, f"'{D2_BLOCK}shortcut.weight' has shape"),
+        ({D2_BLOCK + "conv1.norm.spare": torch.zeros(3)}, f"first '{D2_BLOCK}conv1.norm.spare'"),
+        ({D2_BLOCK + "bn1.bias": torch.zeros(8)}, f"unknown tensor '{D2_BLOCK}bn1.bias'"),
+        ({"roi_heads.box_predictor.cls_score.weight": None}, "cls_score.weight' is missing"),
+        ({"roi_heads.box_predictor.bbox_pred.bias": None}, "box_predictor.bbox_pred.bias' is miss"),
+        (
+            {"roi_heads.attribute_head.hidden.weight": torch.zeros(5, 2)},
+            "'roi_heads.attribute_head.hidden.weight' has shape (5, 2)",
+        ),
+        (
+            {"proposal_generator.rpn_head.anchor_deltas.weight": torch.zeros(9, 32, 1, 1)},
+            "'proposal_generator.rpn_head.anchor_deltas.weight' has 9",
+        ),
+    ],
+)
+def test_tensors_of_detectron2_are_named_as_in_its_file(
+    change: dict[str, Tensor | None], message: str, tmp_path: Path
+) -> None:
+    changed = to_detectron2(published(tiny_model()), num_ratios=3) | change
+    weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
+    anchors = {"MODEL.ANCHOR_GENERATOR.SIZES": [[16, 40]]}
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        load_detector(written(tmp_path, weights), settings=anchors)
 
 
 def test_a_damaged_or_cut_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path) -> None:
