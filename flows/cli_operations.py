@@ -220,6 +220,12 @@ def convert(
         str | None,
         typer.Option("--settings", help="YAML of the program that made a published detector."),
     ] = None,
+    geometry: Annotated[
+        Literal["width_first", "height_first"] | None,
+        typer.Option(
+            "--geometry", help="Last two box numbers of the regions a published model learned from."
+        ),
+    ] = None,
     cased: Annotated[bool, typer.Option("--cased", help="Do not lower-case Latin text.")] = False,
 ) -> None:
     """Turn a published model into ours, or ours into the published layout."""
@@ -235,6 +241,7 @@ def convert(
         vocabulary=of_option(vocabulary, sys.stderr),
         answers=of_option(answers, sys.stderr),
         lower_case=not cased,
+        geometry=geometry,
         beside=Beside(
             label_map=of_option(label_map, sys.stderr), settings=of_option(settings, sys.stderr)
         ),

@@ -26,15 +26,23 @@ from oscar_core.tokens import Tokenizer
 
 _TWO_OUTPUTS = ": it has two outputs and nobody said of what (else --as TASK)"
 
+_NOT_KNOWN = (
+    "the order of the last two box numbers it learned from is not known, so regions of either "
+    "order are taken; name it with --geometry"
+)
+
 Layout = Literal["ours", "published", "hub", "detectron2"]
+Geometry = Literal["width_first", "height_first"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """What may be asked of a published folder; see `load_published_folder`.
 
-    answers: a JSON list of strings, in the order of a classifier's outputs
-    beside:  for a detector
+    answers:  a JSON list of strings, in the order of a classifier's outputs
+    geometry: order of the last two numbers of the regions that the model learned from; published
+              models do not tell it
+    beside:   for a detector
     """
 
     task: str | None = None
@@ -43,6 +51,7 @@ class Wishes:
     vocabulary: Path | None = None
     answers: Path | None = None
     lower_case: bool = True
+    geometry: Geometry | None = None
     beside: Beside = field(default_factory=Beside)
 
 
@@ -77,22 +86,37 @@ def convert(source: Path, out: Path, *, to: Layout, wishes: Wishes) -> list[str]
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FlowError(f"{out}: is there already; name a folder that is not")
+    if wishes.geometry is not None and (to != "ours" or is_detector(source)):
+        raise FlowError(
+            "--geometry: only models that read regions have one, and only our layout keeps it; for "
+            "a detector it is a setting of the section detect"
+        )
     if is_detector(source):
         return convert_detector(source, out, to=to, beside=wishes.beside)
-    opened = _open(source, wishes)
     if to == "detectron2":
         raise FlowError("--to detectron2 is for detectors; this is another model")
+    opened = _open(source, wishes)
+    return [*opened.lines, *_written(out, opened, to)]
+
+
+def _written(out: Path, opened: _Opened, to: Layout) -> list[str]:
+    """Write the folder; what was done, a line each."""
+    if to == "ours":
+        task = opened.task or task_of(opened.model)
+        _write_ours(out, opened, task)
+        why = "" if opened.task or task != "retrieval" else _TWO_OUTPUTS
+        order = _NOT_KNOWN if opened.geometry is None else f"learned from {opened.geometry} regions"
+        return [f"{out}: {order}", f"{out}: written as a model of {task}{why}"]
     if to == "published":
         kind = write_published(out, opened.model, opened.tokenizer)
-        return [*opened.lines, f"{out}: written in the published layout, as {kind}"]
-    if to == "hub":
+        said = f"{out}: written in the published layout, as {kind}"
+    else:
         write_hub_folder(out, opened.model, opened.tokenizer)
         name = type(opened.model).__name__
-        return [*opened.lines, f"{out}: written for transformers; {name}.from_pretrained reads it"]
-    task = opened.task or task_of(opened.model)
-    _write_ours(out, opened, task)
-    why = "" if opened.task or task != "retrieval" else _TWO_OUTPUTS
-    return [*opened.lines, f"{out}: written as a model of {task}{why}"]
+        said = f"{out}: written for transformers; {name}.from_pretrained reads it"
+    if opened.geometry is None:
+        return [said]
+    return [f"{out}: has no place for the order of its box numbers, {opened.geometry}", said]
 
 
 def _write_ours(out: Path, opened: _Opened, task: str) -> None:
@@ -121,6 +145,8 @@ def _open(source: Path, wishes: Wishes) -> _Opened:
     answers = () if wishes.answers is None else _read_answers(wishes.answers)
     if (source / SETTINGS).is_file():
         stored = read_model(source)
+        if wishes.geometry not in (None, stored.geometry) and stored.geometry is not None:
+            raise FlowError(f"{source}: learned from {stored.geometry} regions, as it says itself")
         model = stored.build_as_it_is()
         if not isinstance(model, OscarPreTrained):
             raise WeightsError(f"{source}: a model of {stored.task} has no other layout")
@@ -130,7 +156,7 @@ def _open(source: Path, wishes: Wishes) -> _Opened:
             task=stored.task,
             answers=stored.knowledge.answers,
             lines=[f"{source}: read as a model of {stored.task}"],
-            geometry=stored.geometry,
+            geometry=stored.geometry or wishes.geometry,
         )
     if is_hub_folder(source):
         hub_model, tokenizer = read_hub_folder(source, lower_case=wishes.lower_case)
@@ -140,6 +166,7 @@ def _open(source: Path, wishes: Wishes) -> _Opened:
             task=wishes.task,
             answers=answers,
             lines=[f"{source}: read as {type(hub_model).__name__}"],
+            geometry=wishes.geometry,
         )
     loaded = load_published_folder(
         source,
@@ -156,6 +183,7 @@ def _open(source: Path, wishes: Wishes) -> _Opened:
         task=wishes.task,
         answers=answers,
         lines=loaded.report.lines(),
+        geometry=wishes.geometry,
     )
 
 

@@ -6,16 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from detector.checkpoints import save_detector
 from flows.commands.convert import Wishes, convert
 from flows.errors import FlowError
 from oscar_core.encoder import OscarEncoder, OscarPreTrained
-from oscar_core.errors import WeightsError
+from oscar_core.errors import PackingError, WeightsError
 from oscar_core.heads import AnswerHead, HeadKind
 from oscar_core.model_folder import SETTINGS, read_model
 from oscar_core.models import CaptionModel, ClassifierModel, PairModel, PretrainingModel
 from oscar_core.published.weights_file import PICKLED, read_tensors
 from oscar_core.published.writing import write_published
+from oscar_core.regions import check_geometry
+from storage.library import Annotations, Library
+from storage.published.label_maps import label_map_of
 from tests.builders_core import make_config, make_tokenizer
+from tests.builders_detector import tiny_model
 from tests.command_line import oscar
 
 RECORDED = {
@@ -74,6 +79,38 @@ def test_a_copy_of_a_model_tells_the_regions_it_learned_from(tmp_path: Path) -> 
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"geometry": "height_first"}))
     convert(tmp_path / "ours", tmp_path / "copy", to="ours", wishes=Wishes())
     assert read_model(tmp_path / "copy").geometry == "height_first"
+
+
+def test_the_order_of_box_numbers_is_named_for_a_published_model(tmp_path: Path) -> None:
+    there = published(tmp_path / "there", CaptionModel(make_config()))
+    told = convert(there, tmp_path / "silent", to="ours", wishes=Wishes())
+    assert any("name it with --geometry" in line for line in told)
+    assert read_model(tmp_path / "silent").geometry is None
+    named = Wishes(geometry="height_first")
+    told = convert(there, tmp_path / "ours", to="ours", wishes=named)
+    assert f"{tmp_path / 'ours'}: learned from height_first regions" in told
+    learned = read_model(tmp_path / "ours").geometry
+    assert learned == "height_first"
+    library = Library(regions={}, tags={}, annotations=Annotations(), geometry="width_first")
+    with pytest.raises(PackingError, match="end height_first, these end width_first"):
+        check_geometry(library, learned, "ours")
+    told = convert(tmp_path / "ours", tmp_path / "back", to="published", wishes=Wishes())
+    assert any("no place for the order of its box numbers, height_first" in line for line in told)
+
+
+def test_the_order_of_box_numbers_is_not_named_where_it_cannot_be_kept(tmp_path: Path) -> None:
+    there = published(tmp_path / "there", CaptionModel(make_config()))
+    named = Wishes(geometry="width_first")
+    with pytest.raises(FlowError, match="only our layout keeps it"):
+        convert(there, tmp_path / "hub", to="hub", wishes=named)
+    save_detector(tmp_path / "detector", tiny_model(), label_map_of("abcde", "abcdefgh"))
+    with pytest.raises(FlowError, match="setting of the section detect"):
+        convert(tmp_path / "detector", tmp_path / "copy", to="ours", wishes=named)
+    convert(there, tmp_path / "ours", to="ours", wishes=named)
+    convert(tmp_path / "ours", tmp_path / "same", to="ours", wishes=named)
+    other = Wishes(geometry="height_first")
+    with pytest.raises(FlowError, match="learned from width_first regions, as it says itself"):
+        convert(tmp_path / "ours", tmp_path / "other", to="ours", wishes=other)
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
@@ -161,8 +198,10 @@ def test_the_command_tells_every_change(
 ) -> None:
     model = PretrainingModel(make_config(), num_contrast_classes=2)
     there, ours = str(published(tmp_path / "there", model)), str(tmp_path / "ours")
-    said = oscar(capsys, monkeypatch, "convert", there, ours, "--widen-contrast")
+    asked = ("--widen-contrast", "--geometry", "height_first")
+    said = oscar(capsys, monkeypatch, "convert", there, ours, *asked)
     assert said.status == 0
+    assert read_model(Path(ours)).geometry == "height_first"
     assert "migration: contrast_2_to_3" in said.out
     assert read_model(Path(ours)).task == "pretraining"
     again = oscar(capsys, monkeypatch, "convert", there, ours)
