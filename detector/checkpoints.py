@@ -18,7 +18,7 @@ from torch import Tensor
 from detector.config import DetectorConfig, RegionRules
 from detector.engines.ranges import ranges_path, read_ranges
 from detector.errors import CheckpointError
-from detector.loaded import LoadedDetector, check_labels, fingerprint_of
+from detector.loaded import LoadedDetector, check_labels, fingerprint_of, fitting_labels
 from detector.model import AttributeRCNN
 from detector.published.opening import read_published
 from detector.weights import model_of
@@ -60,7 +60,7 @@ def read_detector(
     Args:
         place: The folder, or weights in the layout of scene_graph_benchmark or detectron2.
         label_map: Names for a published file; None takes a label map that lies beside it, or
-            numbers. A folder has its own.
+            numbers. A folder has its own, which are replaced only if they are numbers.
         settings: Full setting names of the original (`MODEL.RPN.NMS_THRESH`), or their YAML file,
             for what the tensors of a published file do not tell; None takes the YAML of the same
             name beside it, if any.
@@ -76,11 +76,9 @@ def read_detector(
         return with_ranges(read_published(place, label_map, settings), place)
     if not place.is_dir():
         raise CheckpointError(f"{place}: no file and no folder there; name weights or a detector")
-    if (place / CONFIG_NAME).is_file() and (label_map is not None or settings is not None):
-        raise CheckpointError(
-            f"{place}: a detector folder has its own label map and settings; leave them out"
-        )
-    return with_ranges(_read_folder(place), place)
+    if (place / CONFIG_NAME).is_file() and settings is not None:
+        raise CheckpointError(f"{place}: a detector folder has its own settings; leave them out")
+    return with_ranges(_read_folder(place, label_map), place)
 
 
 def with_ranges(loaded: LoadedDetector, place: Path) -> LoadedDetector:
@@ -93,8 +91,8 @@ def with_ranges(loaded: LoadedDetector, place: Path) -> LoadedDetector:
     return dataclasses.replace(loaded, ranges=read_ranges(path)) if path.is_file() else loaded
 
 
-def _read_folder(folder: Path) -> LoadedDetector:
-    """A detector folder."""
+def _read_folder(folder: Path, names: LabelMap | Path | None) -> LoadedDetector:
+    """A detector folder; names only where its own are numbers."""
     for name in (CONFIG_NAME, WEIGHTS_NAME, LABELS_NAME):
         if not (folder / name).is_file():
             raise CheckpointError(
@@ -103,7 +101,10 @@ def _read_folder(folder: Path) -> LoadedDetector:
             )
     config = _read_config(folder / CONFIG_NAME)
     label_map = read_label_map(folder / LABELS_NAME)
-    check_labels(config, label_map, str(folder / LABELS_NAME))
+    if names is not None and not label_map.is_numbered:
+        raise CheckpointError(f"{folder}: a detector folder has its own label map; leave it out")
+    chosen = folder / LABELS_NAME if names is None else names
+    label_map = fitting_labels(config, chosen, str(chosen if isinstance(chosen, Path) else folder))
     source = str(folder / WEIGHTS_NAME)
     model = model_of(config, _read_tensors(folder / WEIGHTS_NAME), source)
     return LoadedDetector(

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from detector.engines.ranges import Ranges
 from detector.errors import CheckpointError
 from detector.model import AttributeRCNN
 from detector.weights import needed_weights
-from storage.published.label_maps import LabelMap
+from storage.published.label_maps import NO_ATTRIBUTE, LabelMap, read_label_map
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,23 @@ def fingerprint_of(model: AttributeRCNN, label_map: LabelMap) -> str:
     return digest.hexdigest()
 
 
+def fitting_labels(config: DetectorConfig, labels: LabelMap | Path, source: str) -> LabelMap:
+    """A label map that has a name for every row of a model.
+
+    Where it knows no attributes at all, as those of detectron2, numbers stand in for them.
+
+    Raises:
+        CheckpointError: It is one of another model.
+        StorageError: The file cannot be read.
+    """
+    label_map = read_label_map(labels) if isinstance(labels, Path) else labels
+    if label_map.attribute_names == (NO_ATTRIBUTE,):
+        numbers = map(str, range(1, config.num_attributes))
+        label_map = dataclasses.replace(label_map, attribute_names=(NO_ATTRIBUTE, *numbers))
+    check_labels(config, label_map, source)
+    return label_map
+
+
 def check_labels(config: DetectorConfig, label_map: LabelMap, source: str) -> None:
     """The model must have one row per name.
 
@@ -65,6 +83,19 @@ def check_labels(config: DetectorConfig, label_map: LabelMap, source: str) -> No
                 f"{source}: the label map has {len(names)} names (with index 0), the model's "
                 f"`{field}` is {number}; use the label map the detector was trained with"
             )
+
+
+def check_named(detector: LoadedDetector, source: str) -> None:
+    """Names of classes are needed, as words are made of them.
+
+    Raises:
+        CheckpointError: Numbers stand in for them.
+    """
+    if detector.label_map.is_numbered:
+        raise CheckpointError(
+            f"{source}: its classes have no names but numbers, of which no tags can be made; name "
+            "them: oscar-flow convert WEIGHTS FOLDER --labelmap FILE"
+        )
 
 
 def _as_floats(value: Any) -> Any:

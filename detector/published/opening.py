@@ -16,7 +16,7 @@ from torch import Tensor
 from detector.anchors import cell_anchors
 from detector.config import RULES, DetectorConfig
 from detector.errors import DetectorConfigError
-from detector.loaded import LoadedDetector, check_labels, fingerprint_of
+from detector.loaded import LoadedDetector, fingerprint_of, fitting_labels
 from detector.model import AttributeRCNN
 from detector.published.checkpoint_names import from_published, published_name
 from detector.published.detectron2_names import (
@@ -37,7 +37,7 @@ from detector.published.sizes import sizes_of
 from detector.published.weights_file import finite_numbers, read_published_weights
 from detector.published.yaml_keys import check_fixed, stated_in
 from detector.weights import model_of
-from storage.published.label_maps import LabelMap, label_map_of, read_label_map
+from storage.published.label_maps import LabelMap, label_map_of
 
 _LABEL_MAPS = ("labelmap.json", "VG-SGG-dicts*.json", "*labelmap*.json")
 _ADAPTER = TypeAdapter(DetectorConfig)
@@ -158,21 +158,14 @@ def _as_in_the_zoo(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _named(path: Path, labels: LabelMap | Path | None, config: DetectorConfig) -> _Named:
     """The names that were given, those beside the file, or numbers."""
-    if isinstance(labels, LabelMap):
-        check_labels(config, labels, path.name)
-        return _Named(label_map=labels)
     if labels is not None:
-        label_map = read_label_map(labels)
-        check_labels(config, label_map, str(labels))
-        return _Named(label_map=label_map)
-    beside = next((f for pattern in _LABEL_MAPS for f in sorted(path.parent.glob(pattern))), None)
+        source = str(labels) if isinstance(labels, Path) else path.name
+        return _Named(label_map=fitting_labels(config, labels, source))
+    found = (file for pattern in _LABEL_MAPS for file in sorted(path.parent.glob(pattern)))
+    beside = next(found, None)
     if beside is not None:
-        label_map = read_label_map(beside)
-        check_labels(config, label_map, str(beside))
         line = f"names of classes and attributes ({beside.name} lies beside the weights)"
-        return _Named(label_map=label_map, assumed=(line,))
-    numbered = label_map_of(
-        map(str, range(1, config.num_classes)), map(str, range(1, config.num_attributes))
-    )
+        return _Named(label_map=fitting_labels(config, beside, str(beside)), assumed=(line,))
+    numbered = label_map_of(map(str, range(1, config.num_classes)))
     line = "names of classes and attributes (numbers stand in; give a label map)"
-    return _Named(label_map=numbered, assumed=(line,))
+    return _Named(label_map=fitting_labels(config, numbered, path.name), assumed=(line,))

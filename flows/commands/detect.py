@@ -1,6 +1,6 @@
 """One photo to regions with tags: `oscar-flow detect`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,14 +8,16 @@ from rich.table import Table
 
 from flows.commands.trained import config_of, detector_of
 from flows.errors import FlowError, MissingModelError
+from flows.stages.translate_tags import ENGLISH, Translator
 from flows.stages.translate_tags import Config as Translating
-from flows.stages.translate_tags import Translator
 from storage.images import SUFFIXES, decode
 from storage.records import DecodedImage, ImageRegions, ImageSource, ImageTags
 
 if TYPE_CHECKING:
     from detector.config import RulesName
     from detector.engine import Precision
+
+_NO_NAMES = "its classes have no names, so there are no tags; name them with --labelmap FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,15 +141,37 @@ def see_photo(photo: Path, *, run: Path | None, wishes: DetectorWishes | None = 
     )
     (regions,) = detector.detect([image])
     translating = config.translate_tags if config is not None else Translating()
+    is_numbered = detector.label_map.is_numbered
     return Seen(
         image=image,
-        regions=regions,
-        tags=Translator(translating).image(regions),
+        regions=_spelt_out(regions) if is_numbered else regions,
+        tags=_no_tags(regions) if is_numbered else Translator(translating).image(regions),
         detector=(
+            *((_NO_NAMES,) if is_numbered else ()),
             f"detector {detector.fingerprint[:16]}, engine {detector.engine.describe()}",
             f"rules {describe_rules(detector.config.regions)}",
             *_assumed(detector.assumed),
         ),
+    )
+
+
+def _spelt_out(regions: ImageRegions) -> ImageRegions:
+    """Regions whose numbers say what they are the numbers of."""
+    return replace(
+        regions,
+        class_names=tuple(f"class {number}" for number in regions.class_names),
+        attribute_names=tuple(
+            tuple(f"attribute {number}" for number in numbers)
+            for numbers in regions.attribute_names
+        ),
+    )
+
+
+def _no_tags(regions: ImageRegions) -> ImageTags:
+    """A record without words."""
+    num = len(regions.class_names)
+    return ImageTags(
+        image_id=regions.image_id, tags=("",) * num, attributes=((),) * num, language=ENGLISH
     )
 
 

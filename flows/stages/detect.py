@@ -143,10 +143,12 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
 
     from detector.checkpoints import read_detector
     from detector.extractor import extractor_of
+    from detector.loaded import check_named
     from detector.slices import Slices
 
     sources = read_photos(inputs.images, inputs.photos)
     detector = read_detector(inputs.detector)
+    check_named(detector, str(inputs.detector))
     has_gpu = torch.cuda.is_available()
     extractor = extractor_of(
         detector,

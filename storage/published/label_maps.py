@@ -70,6 +70,11 @@ class LabelMap:
         """Attribute name -> index; "no attribute" is not in it."""
         return _to_index(self.attribute_names)
 
+    @cached_property
+    def is_numbered(self) -> bool:
+        """Whether numbers stand in for names of classes that nobody told."""
+        return self.class_names[1:] == tuple(map(str, range(1, len(self.class_names))))
+
     def class_id(self, name: str) -> int | None:
         """Index of a class name, None if the map does not have it."""
         return self.class_ids.get(name)

@@ -20,6 +20,7 @@ from detector.checkpoints import read_detector, save_detector
 from detector.config import RULES, DetectorConfig, RegionRules
 from detector.detect import detect
 from detector.errors import CheckpointError, DetectorConfigError, DetectorError
+from detector.loaded import check_named
 from detector.model import AttributeRCNN
 from detector.published.checkpoint_names import CELL_ANCHORS, to_published
 from detector.published.detectron2_names import to_detectron2
@@ -128,6 +129,29 @@ def test_a_label_map_beside_the_weights_counts_and_is_said(tmp_path: Path) -> No
     detector = load_detector(written(tmp_path, published(model)))
     assert detector.label_map.class_names[1] == "thing 1"
     assert "VG-SGG-dicts-mine.json" in detector.assumed[-1]
+
+
+def test_a_label_map_without_attributes_leaves_them_to_numbers(tmp_path: Path) -> None:
+    path = written(tmp_path, published(tiny_model()))
+    found = read_detector(path, label_map_of("abcde")).label_map
+    assert found.class_names[1:] == tuple("abcde")
+    assert found.attribute_names[1:] == tuple("12345678")
+    assert not found.is_numbered
+
+
+def test_a_folder_whose_names_are_numbers_is_given_names(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_detector(
+        tmp_path / "bare", model, read_detector(written(tmp_path, published(model))).label_map
+    )
+    bare = read_detector(tmp_path / "bare")
+    assert bare.label_map.is_numbered
+    with pytest.raises(CheckpointError, match=r"no names but numbers.* --labelmap FILE"):
+        check_named(bare, "bare")
+    named = read_detector(tmp_path / "bare", labels(model))
+    check_named(named, "bare")
+    assert named.label_map == labels(model)
+    assert named.fingerprint != bare.fingerprint
 
 
 def test_settings_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from detector.checkpoints import read_detector, save_detector
 from detector.config import RegionRules
-from detector.errors import DetectorConfigError
+from detector.errors import CheckpointError, DetectorConfigError
 from detector.model import AttributeRCNN
 from flows.commands.convert import Wishes, convert
 from flows.commands.convert_detector import Beside
@@ -73,6 +73,21 @@ def test_names_may_be_given(tmp_path: Path) -> None:
     convert(tmp_path / "there" / FILE, tmp_path / "out", to="ours", wishes=Wishes(beside=beside))
     found: LabelMap = read_detector(tmp_path / "out").label_map
     assert found.class_names[1] == "other 1"
+
+
+def test_a_detector_without_names_is_named_later(tmp_path: Path) -> None:
+    convert(ours(tmp_path / "ours"), tmp_path / "there", to="published", wishes=Wishes())
+    (tmp_path / "there" / "labelmap.json").unlink()
+    lines = convert(tmp_path / "there" / FILE, tmp_path / "bare", to="ours", wishes=Wishes())
+    assert any("numbers stand in; give a label map" in line for line in lines)
+    write_label_map(tmp_path / "names.json", LABELS)
+    wishes = Wishes(beside=Beside(label_map=tmp_path / "names.json"))
+    convert(tmp_path / "bare", tmp_path / "named", to="ours", wishes=wishes)
+    found, wanted = read_detector(tmp_path / "named"), read_detector(tmp_path / "ours")
+    assert found.label_map == LABELS
+    assert found.fingerprint == wanted.fingerprint
+    with pytest.raises(CheckpointError, match="has its own label map"):
+        convert(tmp_path / "named", tmp_path / "again", to="ours", wishes=wishes)
 
 
 def test_what_the_other_program_cannot_build_is_refused(tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from detector.checkpoints import save_detector
 from detector.errors import DetectorConfigError, DetectorError
+from detector.model import AttributeRCNN
 from detector.training.config import DetectorTraining
 from flows.child_request import can_shrink
 from flows.identity import config_as_json
 from flows.photos import write_photos
 from flows.stages import detect, score_detector, train_detector
 from storage.annotation_shards import write_annotations
+from storage.published.label_maps import label_map_of
 from storage.quarantine import read_quarantine
 from storage.records import Annotations
 from storage.region_shards import RegionReader
+from tests.builders_detector import tiny_config
 from tests.builders_scenes import block_photos
 
 TINY = {
@@ -150,6 +154,16 @@ def test_seeing_goes_on_after_the_last_whole_shard(tmp_path: Path) -> None:
     assert (again.num_in, again.num_out, again.num_quarantined) == (6, 5, 1)
     for name in [*shards, "manifest.json"]:
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+def test_a_detector_without_names_is_refused_before_it_sees(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    model = AttributeRCNN(tiny_config())
+    numbered = label_map_of(map(str, range(1, 6)), map(str, range(1, 9)))
+    save_detector(tmp_path / "training/detector", model, numbered)
+    with pytest.raises(DetectorError, match=r"training/detector: .*no names.* --labelmap FILE"):
+        run.detect()
+    assert not (tmp_path / "seeing").exists()
 
 
 def test_less_memory_is_the_same_batch_in_parts() -> None:
