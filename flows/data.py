@@ -20,10 +20,12 @@ class PhotoCollection:
     name in a tar, its key in a TSV, its id in a Parquet file.
 
     path:         a folder; a tar (WebDataset), a Parquet file or a TSV of photos; a text file of
-                  paths, or COCO's JSON, beside the photos; any of the first four as a URL of
-                  fsspec (`s3://bucket/train.tar`), without password
+                  paths, or COCO's JSON, beside the photos; the original's YAML of a TSV (`img`,
+                  `hw`, `linelist`); any of the first four as a URL of fsspec
+                  (`s3://bucket/train.tar`), without password
     kind:         folder, tar, parquet, tsv, list or coco; "" tells by the content
-    list:         a list of paths, or COCO's JSON: which photos below `path` count
+    list:         a list of paths, or COCO's JSON: which photos below `path` count; of a TSV the
+                  numbers of its rows
     sizes:        of a TSV: its table of heights and widths (`x.hw.tsv`); a photo of another size
                   is set aside
     photo_column: of a Parquet file: the column of bytes; "" finds it

@@ -9,6 +9,7 @@ from flows.data import Data, PhotoCollection
 from flows.stages.list_images import Reading
 from storage.errors import MissingFileError, StorageError
 from storage.photo_sources.collection import Collection, kind_of
+from storage.photo_sources.dataset_yaml import is_dataset_yaml, read_dataset_yaml
 from storage.photo_sources.folder import matching, state_of
 
 Reference = str | Path
@@ -88,7 +89,15 @@ def _placed(data: Data, each: PhotoCollection, key: str, place_of: PlaceOf) -> I
         return
     for place in _places(data, each, f"{key}.path", place_of):
         reading = _reading(each)
-        if listing is None and _is_listing(place, each):
+        if each.kind in ("", "tsv") and isinstance(place, Path) and is_dataset_yaml(place):
+            files = read_dataset_yaml(place)
+            yield Placed(
+                reading=replace(reading, kind="tsv"),
+                place=files.images,
+                listing=listing or files.lines,
+                sizes=sizes or files.sizes,
+            )
+        elif listing is None and _is_listing(place, each):
             assert isinstance(place, Path)
             yield Placed(reading=reading, place=place.parent, listing=place)
         else:

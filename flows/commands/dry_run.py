@@ -221,7 +221,7 @@ def _look_into(
     """Add the photos of a collection to those that are known."""
     num = num_aside = num_bytes = 0
     place = Path(collection.place)
-    is_file = collection.listing is None and place.is_file()
+    is_file = place.is_file()
     for each in photos_in(collection):
         if isinstance(each, ImageSource):
             num += 1

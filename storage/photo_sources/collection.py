@@ -32,7 +32,8 @@ class Collection:
     place:        a folder, or the file that holds them; a text is a URL of fsspec
     namespace:    first part of their ids; "" for none
     kind:         "" by content
-    listing:      a local file that says which photos of a folder count, a list or COCO's JSON
+    listing:      a local file that says which photos of a folder count, a list or COCO's JSON; of
+                  a TSV which rows
     sizes:        of a TSV: the table of heights and widths
     photo_column: of a Parquet file: where the bytes are; "" finds it
     id_column:    of a Parquet file: what the ids are made of; "" finds it
@@ -56,7 +57,7 @@ def photos_in(collection: Collection) -> Iterator[Found]:
         SourceError: A store does not answer.
     """
     place, namespace = collection.place, collection.namespace
-    if collection.listing is not None:
+    if collection.listing is not None and not _is_table(collection):
         reads = coco_photos if listing_kind(collection.listing) == "coco" else lines_photos
         return reads(collection.listing, place, namespace)
     match collection.kind or kind_of(place):
@@ -69,13 +70,28 @@ def photos_in(collection: Collection) -> Iterator[Found]:
         case "parquet":
             return parquet_photos(place, namespace, collection.photo_column, collection.id_column)
         case "tsv":
-            return table_photos(place, namespace, collection.sizes)
+            return table_photos(place, namespace, collection.sizes, collection.listing)
         case "list" | "coco" as kind:
             if isinstance(place, str):
                 raise StorageError(f"{place}: a list is a local file; name it by list, and by path "
                                    "the folder of the photos")  # fmt: skip
             reads = coco_photos if kind == "coco" else lines_photos
             return reads(place, place.parent, namespace)
+
+
+def _is_table(collection: Collection) -> bool:
+    """Whether a list goes with a TSV, of whose rows it speaks, not with a folder.
+
+    Raises:
+        StorageError: It goes with neither.
+    """
+    place = collection.place
+    if collection.kind == "tsv" or not isinstance(place, Path) or not place.is_file():
+        return collection.kind == "tsv"
+    if kind_of(place) != "tsv":
+        raise StorageError(f"{place}: a list names photos of a folder, or rows of a TSV; leave out "
+                           f"the list {collection.listing}")  # fmt: skip
+    return True
 
 
 def kind_of(place: Path | str) -> Kind:

@@ -64,6 +64,8 @@ def test_collections_of_every_kind_in_one_run(tmp_path: Path) -> None:
     lay_folder(tmp_path / "coco", photos)
     lay_coco(tmp_path / "coco" / "instances.json", {"p0": b"", "b/p1": b""})
     (tmp_path / "names.txt").write_text("all/p2.png\n")
+    (tmp_path / "x.yaml").write_text("img: x.tsv\nhw: x.hw.tsv\nlinelist: rows.txt\n")
+    (tmp_path / "rows.txt").write_text("2\n0\n2\n")
     config = config_of(
         tmp_path,
         PhotoCollection(path="all", namespace="folder"),
@@ -73,6 +75,7 @@ def test_collections_of_every_kind_in_one_run(tmp_path: Path) -> None:
         PhotoCollection(path="coco/instances.json", namespace="coco"),
         PhotoCollection(path="coco", namespace="listed", list="coco/instances.json"),
         PhotoCollection(path="names.txt", namespace="lines"),
+        PhotoCollection(path="x.yaml", namespace="yaml"),
     )
     found, summary = read(tmp_path, config)
     whole = {
@@ -83,8 +86,10 @@ def test_collections_of_every_kind_in_one_run(tmp_path: Path) -> None:
     some = {
         f"{kind}/{name}": photos[name] for kind in ("coco", "listed") for name in ("p0", "b/p1")
     }
-    assert found == {**whole, **some, "tar/more": picture(9), "lines/all/p2": photos["p2"]}
-    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (22, 22, 0)
+    rows = {f"yaml/{name}": photos[name] for name in ("p0", "p2")}
+    more = {"tar/more": picture(9), "lines/all/p2": photos["p2"]}
+    assert found == {**whole, **some, **more, **rows}
+    assert (summary.num_in, summary.num_out, summary.num_quarantined) == (25, 24, 1)  # a row twice
 
 
 def test_a_dry_run_looks_into_every_collection_and_tells_all_that_is_damaged(

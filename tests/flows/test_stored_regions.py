@@ -89,6 +89,8 @@ def test_the_plan_has_neither_photos_nor_a_detector(data: Path) -> None:
     assert plan.step("detect").stage == "take_regions"
     assert plan.step("collect_annotations").inputs["images"] == "detect.images"
     assert "photos" not in str(plan.step("report").inputs)
+    one = read_config(data / "run.yaml", [f"data.regions=[{data}/first, second]"])
+    assert one.data.regions == (f"{data}/first", "second")
     kept = data / "kept.yaml"
     kept.write_text(as_yaml(config))
     assert read_config(kept) == replace(config, data=read_config(kept).data)

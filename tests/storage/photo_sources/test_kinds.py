@@ -4,6 +4,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from storage.errors import MissingFileError, StorageError
 from storage.images import decode, read_photo
 from storage.photo_sources.collection import Collection, kind_of, photos_in
+from storage.photo_sources.dataset_yaml import TableFiles, read_dataset_yaml
 from storage.records import ImageSource, Quarantined
 from tests.builders_photos import (
     lay_coco,
@@ -167,3 +169,73 @@ def test_links_and_folders_in_a_tar_are_no_photos(tmp_path: Path) -> None:
     assert [each.image_id for each in found if isinstance(each, ImageSource)] == ["fine"]
     reasons = [each.reason for each in found if isinstance(each, Quarantined)]
     assert reasons == ["not-a-file", "name-outside", "name-outside"]
+
+
+def lay_dataset(path: Path, photos: dict[str, bytes], lines: str) -> Path:
+    """A table with its YAML, as the original's data sets come."""
+    lay_table(path / "train.tsv", photos)
+    (path / "train.linelist.tsv").write_text(lines)
+    (path / "train.yaml").write_text(
+        "img: train.tsv\nlabel: train.label.tsv\nhw: train.hw.tsv\n"
+        "labelmap: train.labelmap.tsv\nlinelist: train.linelist.tsv\n"
+    )
+    return path / "train.yaml"
+
+
+def collection_of(files: TableFiles) -> Collection:
+    return Collection(
+        place=files.images, kind="tsv", sizes=files.sizes, listing=files.lines, namespace="n"
+    )
+
+
+def test_a_list_of_rows_chooses_and_orders_the_photos_of_a_table(tmp_path: Path) -> None:
+    photos = pictures(5)
+    names = list(photos)
+    files = read_dataset_yaml(lay_dataset(tmp_path, photos, "3\n0\r\n\n4"))
+    found = read(collection_of(files))
+    assert list(found) == [f"n/{names[at]}" for at in (3, 0, 4)]
+    assert found == {f"n/{names[at]}": photos[names[at]] for at in (3, 0, 4)}
+    (first, *_) = photos_in(collection_of(files))
+    assert isinstance(first, ImageSource)
+    assert first.size == (16, 20)
+    assert read(replace(collection_of(files), sizes=None)) == found
+    assert read(replace(collection_of(files), kind="")) == found  # by content
+
+
+def test_rows_that_are_not_there_are_set_aside(tmp_path: Path) -> None:
+    files = read_dataset_yaml(lay_dataset(tmp_path, pictures(2), "1\n2\n-1\nx\n1\n"))
+    found = list(photos_in(collection_of(files)))
+    assert [each.image_id for each in found if isinstance(each, ImageSource)] == ["n/b/p1"] * 2
+    aside = [each for each in found if isinstance(each, Quarantined)]
+    assert [each.reason for each in aside] == ["no-such-row"] * 3
+    assert aside[0].detail == f"{files.lines}, line 2: {files.images} has no row 2"
+    assert aside[1].detail == f"{files.lines}, line 3: no number of a row"
+
+
+def test_a_list_of_rows_goes_with_a_table_alone(tmp_path: Path) -> None:
+    tar = lay_tar(tmp_path / "x.tar", pictures(2))
+    (tmp_path / "lines").write_text("1\n")
+    with pytest.raises(StorageError, match=r"x\.tar: a list names photos of a folder, or rows of"):
+        photos_in(Collection(place=tar, listing=tmp_path / "lines"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("img: ../train.tsv", r"train\.yaml: img: '\.\./train\.tsv' is no file in its folder"),
+        ("img: /etc/passwd", r"img: '/etc/passwd' is no file in its folder"),
+        ("img: [a, b]", "is no file in its folder"),
+        ("hw: train.hw.tsv", "no key 'img'"),
+        ("img: train.tsv\ncomposite: true", "composite of several tables"),
+        ("- img", "must be a YAML of img, hw and linelist"),
+        ("img: {", "not YAML"),
+        ("img: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("img: train.tsv\nhw: gone.tsv", r"gone\.tsv: no such file \(train\.yaml: hw\)"),
+    ],
+)
+def test_a_yaml_that_cannot_be_used_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = lay_dataset(tmp_path, pictures(1), "0\n")
+    path.write_text(text)
+    with pytest.raises(StorageError, match=said) as error:
+        read_dataset_yaml(path)
+    assert "\n" not in str(error.value)
