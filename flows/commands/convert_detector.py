@@ -7,6 +7,12 @@ from pathlib import Path
 from flows.errors import FlowError
 
 _SUFFIXES = (".pth", ".pt", ".pkl", ".safetensors")
+_NEXT = {
+    "ours": "in a run `detector_weights: {out}`, for a photo --weights {out}",
+    "published": "detector.yaml has its settings",
+    "detectron2": "detector.yaml has its settings, with parts that detectron2_model registers",
+}
+"""What to do with the folder."""
 _CONFIG = "detector.json"  # of a folder of ours; `detector.checkpoints`, which imports torch
 
 
@@ -44,7 +50,7 @@ def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> lis
         FlowError: There is no such layout for detectors.
     """
     from detector.checkpoints import read_detector, save_detector
-    from detector.published.saving import save_detectron2, save_published
+    from detector.published.saving import left_out_for_detectron2, save_detectron2, save_published
 
     savers: dict[str, Callable[..., None]] = {
         "ours": save_detector,
@@ -55,8 +61,11 @@ def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> lis
         raise FlowError(f"--to {to}: detectors have no such layout; want {', '.join(savers)}")
     loaded = read_detector(source, beside.label_map, beside.settings)
     savers[to](out, loaded.model, loaded.label_map)
+    assumed = [f"  {line}" for line in loaded.assumed]
+    left_out = left_out_for_detectron2(loaded.model) if to == "detectron2" else ()
     return [
         f"{source}: read as a detector, fingerprint {loaded.fingerprint}",
-        *(f"not told by its tensors, assumed: {line}" for line in loaded.assumed),
-        f"{out}: written as a detector ({to})",
+        *(("its tensors do not tell, so assumed:", *assumed) if assumed else ()),
+        *left_out,
+        f"{out}: written as a detector ({to}); {_NEXT[to].format(out=out)}",
     ]

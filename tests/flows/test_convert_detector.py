@@ -58,11 +58,28 @@ def test_what_its_tensors_do_not_tell_is_told(tmp_path: Path) -> None:
     (tmp_path / "there" / "detector.yaml").rename(tmp_path / "elsewhere.yaml")
     bare = tmp_path / "there" / FILE
     lines = convert(bare, tmp_path / "guessed", to="ours", wishes=Wishes())
-    assert any("assumed: stride_in_1x1 = False" in line for line in lines)
+    assert "its tensors do not tell, so assumed:" in lines
+    assert any(line.startswith("  stride_in_1x1 = False") for line in lines)
     beside = Beside(settings=tmp_path / "elsewhere.yaml")
     lines = convert(bare, tmp_path / "told", to="ours", wishes=Wishes(beside=beside))
     assert not any("stride_in_1x1" in line for line in lines)
     assert read_detector(tmp_path / "told").model.config.stride_in_1x1
+
+
+def test_what_detectron2_has_no_place_for_is_told(tmp_path: Path) -> None:
+    model = known_there()
+    lines = convert(
+        ours(tmp_path / "ours", model), tmp_path / "a", to="detectron2", wishes=Wishes()
+    )
+    assert any("box deltas of the background" in line for line in lines)
+    with torch.no_grad():
+        model.box_head.box_deltas.weight[:4] = 0
+        model.box_head.box_deltas.bias[:4] = 0
+    source = ours(tmp_path / "without", model)
+    lines = convert(source, tmp_path / "b", to="detectron2", wishes=Wishes())
+    assert not any("background" in line for line in lines)
+    convert(tmp_path / "b" / FILE, tmp_path / "back", to="ours", wishes=Wishes())
+    assert read_detector(tmp_path / "back").fingerprint == read_detector(source).fingerprint
 
 
 def test_names_may_be_given(tmp_path: Path) -> None:
