@@ -1,6 +1,6 @@
 """Lists and runs the benchmarks: python -m benchmarks [NAME ...] [--json FILE].
 
-A module measures figures (`measure() -> list[Figure]`), or shows something in a way of its own
+A module measures figures (`measure() -> Iterable[Figure]`), or shows something in a way of its own
 (`main(arguments) -> exit status`), with arguments of its own: python -m benchmarks faults --help.
 """
 
@@ -48,7 +48,7 @@ def main() -> int:
     for name in arguments.names:
         for figure in importlib.import_module(f"benchmarks.{name}").measure():
             figures.append(figure)
-            print(figure)
+            print(figure, flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([figure.as_dict() for figure in figures], indent=1))
     return 0

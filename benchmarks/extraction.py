@@ -1,8 +1,10 @@
-"""Photos to shards: how much slower than the network alone, and the memory of 100,000 photos.
+"""Photos to shards: how much slower than the network alone, and memory however many there are.
 
 Each path runs in a process of its own. Network alone: the same engine and threads, photos already
 decoded and resized. Half of its photos are seen before the extraction, half after, so that both
-meet the same moods of the machine.
+meet the same moods of the machine. `share` is of wall time, `cpu_share` of processor time; a small
+network shows what reading, decoding and writing cost, X152-C4 what that is at full size. All of it
+takes about ten minutes on two quiet cores.
 """
 
 import io
@@ -10,7 +12,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,12 +46,11 @@ from storage.records import ImageSource
 from storage.region_slices import RegionSettings
 from tests.locations import data_place
 
-NUM_PHOTOS = 50
-NUM_ALONE = {"x152c4": 12, "lite0": 50}
-"""Photos that the network sees alone; all of them where that is quick."""
-NUM_ENTRIES = 100_000
-NUM_LISTED = 300_000
-_FIRST_LOOK = 0.2  # of the entries, after which memory should not grow any more
+NUM_PHOTOS = {"lite0": 50, "x152c4": 12}
+"""Network -> photos, all extracted and all seen alone."""
+LOOKS = (20_000, 100_000)
+"""Entries after which the memory of an extraction is looked at."""
+NUM_LISTED = 1_000_000
 _ROWS_PER_SHARD = 256
 _ROWS_PER_GROUP = 10_000
 _PAGE = resource.getpagesize()
@@ -73,31 +74,33 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Memory that a number of entries costs: resident early on and at the end [bytes]."""
+    """Memory that a number of entries costs: early on and at the end [bytes]; how many were seen.
+
+    num_early: seen at the first look
+    """
 
     early: int
     late: int
-    num_between: int
+    num_early: int
     num_out: int
     seconds: float
 
     @property
     def bytes_an_entry(self) -> float:
         """What each entry in between left behind."""
-        return (self.late - self.early) / self.num_between
+        return (self.late - self.early) / (self.num_out - self.num_early)
 
 
-def measure() -> list[Figure]:
-    """The overlap of both networks, then the memory."""
-    figures: list[Figure] = []
-    for name in ("lite0", "x152c4"):
-        figures += overlap_figures(name)
-    return figures + memory_figures()
+def measure() -> Iterator[Figure]:
+    """The overlap of both networks, then the memory; each figure as soon as it is known."""
+    for name, num_photos in NUM_PHOTOS.items():
+        yield from overlap_figures(name, num_photos)
+    yield from memory_figures()
 
 
-def overlap_figures(name: str, num_photos: int = NUM_PHOTOS) -> list[Figure]:
+def overlap_figures(name: str, num_photos: int) -> list[Figure]:
     """Photos a second of the whole extraction and of the network alone."""
-    found = _in_child(overlap, name, num_photos, NUM_ALONE[name])
+    found = _in_child(overlap, name, num_photos)
     n = found.num_photos
 
     def figure(what: str, value: float, unit: str) -> Figure:
@@ -113,42 +116,31 @@ def overlap_figures(name: str, num_photos: int = NUM_PHOTOS) -> list[Figure]:
     ]
 
 
-def memory_figures(num_entries: int = NUM_ENTRIES, num_listed: int = NUM_LISTED) -> list[Figure]:
-    """What an entry leaves in memory, while photos are listed and while they are extracted."""
+def memory_figures(
+    looks: tuple[int, int] = LOOKS, num_listed: int = NUM_LISTED
+) -> Iterator[Figure]:
+    """What an entry leaves in memory, while photos are extracted and while they are listed."""
+    with tempfile.TemporaryDirectory() as place:
+        extracted = _in_child(extraction_memory, Path(place) / "extracted", *looks)
+        yield from _kept_figures("extracting", "resident", extracted)
     with tempfile.TemporaryDirectory() as place:
         listed = _in_child(listing_memory, Path(place) / "listed", num_listed)
-        extracted = _in_child(extraction_memory, Path(place) / "extracted", num_entries)
+        yield from _kept_figures("listing", "peak", listed)
+
+
+def _kept_figures(name: str, what: str, kept: Kept) -> list[Figure]:
+    def figure(of: str, value: float, unit: str, n: int = kept.num_out) -> Figure:
+        return Figure(name=f"extraction.{name}{of}", value=value, unit=unit, n=n, spread=0.0)
+
     return [
-        _kept("listing", listed),
-        _kept("extracting", extracted),
-        Figure(
-            name="extraction.extracting_rate",
-            value=extracted.num_out / extracted.seconds,
-            unit="photos/s",
-            n=extracted.num_out,
-            spread=0.0,
-        ),
-        Figure(
-            name="extraction.extracting_resident",
-            value=extracted.late / _MEGABYTE,
-            unit="MB",
-            n=extracted.num_out,
-            spread=0.0,
-        ),
+        figure(f"_{what}, early", kept.early / _MEGABYTE, "MB", kept.num_early),
+        figure(f"_{what}", kept.late / _MEGABYTE, "MB"),
+        figure("_bytes_an_entry", kept.bytes_an_entry, "B"),
+        figure("_rate", kept.num_out / kept.seconds, "photos/s"),
     ]
 
 
-def _kept(name: str, kept: Kept) -> Figure:
-    return Figure(
-        name=f"extraction.{name}_bytes_an_entry",
-        value=kept.bytes_an_entry,
-        unit="B",
-        n=kept.num_out,
-        spread=0.0,
-    )
-
-
-def overlap(name: str, num_photos: int, num_alone: int) -> Overlap:
+def overlap(name: str, num_photos: int) -> Overlap:
     """One network, in this process."""
     with tempfile.TemporaryDirectory() as place:
         sources = _real_photos(num_photos) or _drawn_photos(Path(place) / "photos", num_photos)
@@ -157,19 +149,18 @@ def overlap(name: str, num_photos: int, num_alone: int) -> Overlap:
             workers=torch.get_num_threads(),
             batch_size=torch.get_num_threads(),
         )
-        chosen = [sources[at * len(sources) // num_alone] for at in range(num_alone)]
-        half = len(chosen) // 2
-        _alone(chosen[:2], extractor)  # warm
-        first = _alone(chosen[:half], extractor)
+        half = len(sources) // 2
+        _alone(sources[:2], extractor)  # warm
+        first = _alone(sources[:half], extractor)
         alone_bytes = peak_bytes()
         slices = Slices(sources, _ROWS_PER_SHARD)
         whole = _timed(lambda: list(extract_shards(slices, Place(Path(place) / "out"), extractor)))
         whole_bytes = peak_bytes()
-        second = _alone(chosen[half:], extractor)
+        second = _alone(sources[half:], extractor)
     return Overlap(
-        alone=len(chosen) / (first[0] + second[0]),
+        alone=len(sources) / (first[0] + second[0]),
         whole=len(sources) / whole[0],
-        alone_cpu=(first[1] + second[1]) / len(chosen),
+        alone_cpu=(first[1] + second[1]) / len(sources),
         whole_cpu=whole[1] / len(sources),
         alone_bytes=alone_bytes,
         whole_bytes=whole_bytes,
@@ -177,7 +168,7 @@ def overlap(name: str, num_photos: int, num_alone: int) -> Overlap:
     )
 
 
-def extraction_memory(folder: Path, num_entries: int) -> Kept:
+def extraction_memory(folder: Path, num_early: int, num_entries: int) -> Kept:
     """A list and a stub-size network; resident memory early and at the end."""
     photos = _tiny_photos(folder, num_entries)
     extractor = _stub_extractor()
@@ -187,12 +178,12 @@ def extraction_memory(folder: Path, num_entries: int) -> Kept:
     for report in shards:
         num_out += report.entry.rows
         (folder / "out" / report.entry.file).unlink()  # disks are not what is measured
-        if num_out >= _FIRST_LOOK * num_entries and not early:
+        if num_out >= num_early and not early:
             early, first = _resident(), num_out
     return Kept(
         early=early,
         late=_resident(),
-        num_between=num_out - first,
+        num_early=first,
         num_out=num_out,
         seconds=time.perf_counter() - started,
     )
@@ -211,7 +202,7 @@ def listing_memory(folder: Path, num_entries: int) -> Kept:
     return Kept(
         early=early,
         late=peak_bytes() - (folder / "images" / LIST_NAME).stat().st_size,
-        num_between=num_entries,
+        num_early=0,
         num_out=len(photos),
         seconds=time.perf_counter() - started,
     )
