@@ -39,10 +39,11 @@ def test_the_engine_in_float32_agrees_with_the_exact_one() -> None:
         ),
         fingerprint="toy",
     )
-    figures = agreement(loaded, [decoded()], [decoded("toys/2")], [], ["torch-f32"])
-    found = {each.name.removeprefix("fast_agreement.torch-f32."): each for each in figures}
-    assert found["agreeing"].value == 1
-    assert found["cosine_least"].value > 0.99999
+    figures = agreement(loaded, [decoded()], [decoded("toys/2")], [], ["torch-f32", "exact-noise"])
+    found = {each.name.removeprefix("fast_agreement."): each.value for each in figures}
+    assert found["torch-f32.agreeing"] == 1
+    assert found["torch-f32.cosine_least"] > 0.99999
+    assert 0.9 < found["exact-noise.cosine_least"] < found["torch-f32.cosine_least"]
 
 
 def test_photos_with_truth_judge_and_the_others_calibrate() -> None:
