@@ -30,9 +30,11 @@ def detector_of(run: Path) -> Path:
     Raises:
         MissingModelError: There is none, or it is not finished.
     """
-    weights = config_of(run).detector_weights
-    if weights is not None:
-        return local_path(weights)
+    config = config_of(run)
+    if config.detector_weights is not None:
+        return local_path(config.detector_weights)
+    if config.data.regions:
+        raise MissingModelError(f"{run}: learned from regions (data.regions), it has no detector")
     return output_of(run, "train_detector", "detector")
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from flows.commands.corpus import corpus_table
 from flows.commands.dry_run import dry_run
+from flows.commands.trained import detector_of
 from flows.config import RunConfig, as_yaml, read_config
-from flows.errors import ConfigError
+from flows.errors import ConfigError, MissingModelError
 from flows.photos import read_photo_ids
 from flows.pipeline import plan_of
 from flows.stages import take_regions
@@ -33,7 +34,7 @@ CAPTIONS = {
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two folders of shards, one with a list of what was set aside, and captions of three photos."""
+    """Two folders of shards, a list of what was set aside of one, captions of three photos."""
     write_regions(tmp_path / "first" / "regions", RECORDS[:3], rows_per_shard=2)
     write_quarantine(tmp_path / "first" / QUARANTINE_NAME, [ASIDE])
     write_regions(tmp_path / "second", RECORDS[3:])
@@ -150,3 +151,11 @@ def test_folders_that_are_not_there_are_told(data: Path) -> None:
     assert f"{data}/gone: no such folder (data.regions.1)" in dry_run(gone, data / "run").problems
     with pytest.raises(MissingFileError, match=r"gone: no such file or folder \(data.regions.1\)"):
         plan_of(gone)
+
+
+def test_a_run_without_a_detector_says_so(data: Path) -> None:
+    run = data / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(as_yaml(configured(data)))
+    with pytest.raises(MissingModelError, match=r"learned from regions \(data.regions\)"):
+        detector_of(run)
