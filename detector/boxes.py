@@ -76,8 +76,8 @@ def clip(boxes: Tensor, height: int, width: int) -> Tensor:
 
     A box wholly outside collapses onto the border with no area; none is dropped.
     """
-    limits = boxes.new_tensor((width - 1, height - 1, width - 1, height - 1))
-    return torch.minimum(boxes.clamp(min=0), limits)
+    across, down = boxes[..., 0::2].clamp(0, width - 1), boxes[..., 1::2].clamp(0, height - 1)
+    return torch.stack((across, down), dim=-1).flatten(start_dim=-2)
 
 
 def corners_to_pool(boxes: Tensor, config: DetectorConfig) -> Tensor:
@@ -92,7 +92,7 @@ def corners_to_pool(boxes: Tensor, config: DetectorConfig) -> Tensor:
     if config.conventions == "maskrcnn":
         return boxes
     half = config.anchor_stride / 2
-    return boxes + boxes.new_tensor((-half, -half, 1 - half, 1 - half))
+    return torch.cat((boxes[:, :2] - half, boxes[:, 2:] + (1 - half)), dim=1)
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:

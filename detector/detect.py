@@ -88,9 +88,9 @@ def regions_of(
         label_map: Names of classes and attributes.
     """
     order = found.scores.argsort(descending=True, stable=True)
-    class_ids = found.class_ids[order].cpu().numpy()
-    attribute_ids = found.attributes.ids[order].cpu().numpy()
-    attribute_scores = found.attributes.scores[order].cpu().numpy()
+    class_ids = found.class_ids[order].numpy()
+    attribute_ids = found.attributes.ids[order].numpy()
+    attribute_scores = found.attributes.scores[order].numpy()
     if STAND_IN_ATTRIBUTE in label_map.attribute_names:
         attribute_ids, attribute_scores = attribute_ids * 0, attribute_scores * 0
     boxes = to_original_pixels(found.boxes[order], size, original_size)
@@ -99,10 +99,10 @@ def regions_of(
         content_hash=content_hash,
         height=original_size[0],
         width=original_size[1],
-        boxes=boxes.cpu().numpy().astype(np.float32, copy=False),
-        features=found.features[order].cpu().numpy(),
+        boxes=boxes.numpy().astype(np.float32, copy=False),
+        features=found.features[order].numpy(),
         class_ids=class_ids.astype(np.int16),
-        confidences=found.scores[order].cpu().numpy(),
+        confidences=found.scores[order].numpy(),
         attribute_ids=attribute_ids.astype(np.int16),
         attribute_scores=attribute_scores,
         class_names=tuple(label_map.class_names[class_id] for class_id in class_ids.tolist()),

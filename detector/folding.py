@@ -23,7 +23,6 @@ def fold_norms(model: AttributeRCNN) -> AttributeRCNN:
     """
     assert not model.training, "call eval() first: live statistics cannot be folded"
     folded = copy.deepcopy(model)
-    folded.is_folded = True
     for layer in list(folded.modules()):
         if isinstance(layer, Stem | Bottleneck):
             _fold_numbered_pairs(layer)

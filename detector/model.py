@@ -14,13 +14,14 @@ from detector.attribute_head import AttributeHead
 from detector.box_head import BoxHead
 from detector.boxes import corners_to_pool
 from detector.config import DetectorConfig
+from detector.heads import Heads
 from detector.proposal_head import ProposalHead
 from detector.resnext import initialise_convolutions
 from detector.roi_align import pool_regions
 from detector.trunk import build_res5, build_trunk
 
 
-class AttributeRCNN(nn.Module):
+class AttributeRCNN(nn.Module, Heads):
     """The parts of the detector; what happens between them is in `proposals` and `postprocess`.
 
     Attributes:
@@ -35,7 +36,6 @@ class AttributeRCNN(nn.Module):
     """
 
     cell_anchors: Tensor
-    is_folded = False  # `detector.folding` made it ready for detection alone
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -60,8 +60,8 @@ class AttributeRCNN(nn.Module):
         return self.cell_anchors.device
 
     def describe(self) -> str:
-        """What computes: the network as it was trained, or the plain exact engine."""
-        return "exact" if self.is_folded else "textbook"
+        """The network as it was trained."""
+        return "textbook"
 
     def anchors(self, c4: Tensor) -> Tensor:
         """Anchors of all cells of a map (B, C4, h, w); (h * w * A, 4), order y, x, anchor."""
@@ -83,18 +83,3 @@ class AttributeRCNN(nn.Module):
         """Pool, res5, mean over bins: (B, C4, h, w), boxes -> (R, D)."""
         maps: Tensor = self.res5(self.pool(c4, boxes))
         return maps.mean(dim=(2, 3))
-
-    def class_logits(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, C)."""
-        logits: Tensor = self.box_head.class_logits(features)
-        return logits
-
-    def box_deltas(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, 4 * C), or (R, 8) if class-agnostic."""
-        deltas: Tensor = self.box_head.box_deltas(features)
-        return deltas
-
-    def attribute_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """(R, D), (R,) -> (R, attributes)."""
-        logits: Tensor = self.attribute_head(features, class_ids)
-        return logits

@@ -6,6 +6,7 @@ K attribute slots. Boxes are inclusive pixels of the network input.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from detector.proposals import propose
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detections:
-    """What was found in one image, in the order of the filter.
+    """What was found in one image, in the order of the filter; in memory, not on a device.
 
     boxes:            (k, 4) float32
     class_ids:        (k,) int64
@@ -50,7 +51,9 @@ def see(
     compat: Compat | None = None,
     forced_boxes: Sequence[Tensor] | None = None,
 ) -> list[Detections]:
-    """Detect, on the engine's device.
+    """Detect: the network on the engine's device, what is chosen of its numbers in memory.
+
+    A device is waited for once for the proposals of each image, and a few times for the batch.
 
     Args:
         engine: What computes: a model in evaluation mode, or what `detector.engines` made of it.
@@ -65,22 +68,31 @@ def see(
     rules = rules or engine.config.regions
     compat = compat or quirks_of(rules)
     c4 = engine.trunk(images.pixels.to(engine.device))
-    boxes = list(forced_boxes) if forced_boxes is not None else search(engine, c4, images.sizes)
+    if forced_boxes is None:
+        boxes = search(engine, c4, images.sizes)
+    else:
+        boxes = [group.to(engine.device) for group in forced_boxes]
     counts = [len(group) for group in boxes]
     features = engine.region_features(c4, boxes)
-    class_logits = torch.split(engine.class_logits(features), counts)
+    class_logits = _in_memory(engine.class_logits(features), counts)
+    proposals = _in_memory(torch.cat(boxes), counts)
     deltas: Sequence[Tensor | None] = [None] * len(boxes)
     if rules.regress_boxes and forced_boxes is None:
-        deltas = torch.split(engine.box_deltas(features), counts)
+        deltas = _in_memory(engine.box_deltas(features), counts)
     kept = [
         name_forced_boxes(logits, group, size)
         if forced_boxes is not None
         else keep_regions(logits, moves, group, size, engine.config, rules, compat)
         for logits, moves, group, size in zip(
-            class_logits, deltas, boxes, images.sizes, strict=True
+            class_logits, deltas, proposals, images.sizes, strict=True
         )
     ]
-    return _with_attributes(engine, c4, boxes, features, kept, rules, compat)
+    return _with_attributes(engine, c4, proposals, features, kept, rules, compat)
+
+
+def _in_memory(rows: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
+    """Rows of all images, copied from the device at once, image by image."""
+    return torch.split(rows.cpu(), list(counts))
 
 
 def search(engine: Engine, c4: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -102,28 +114,28 @@ def search(engine: Engine, c4: Tensor, sizes: Sequence[tuple[int, int]]) -> list
 def _with_attributes(
     engine: Engine,
     c4: Tensor,
-    boxes: Sequence[Tensor],
+    proposals: Sequence[Tensor],
     features: Tensor,
     kept: Sequence[Kept],
     rules: RegionRules,
     compat: Compat,
 ) -> list[Detections]:
     """Attributes of what was kept, from the final boxes; these are pooled again only if moved."""
-    counts = [len(group) for group in boxes]
-    kept_features = [
-        group[chosen.proposals]
-        for group, chosen in zip(torch.split(features, counts), kept, strict=True)
-    ]
     numbers = [len(chosen.scores) for chosen in kept]
-    final_features = torch.cat(kept_features)
+    firsts = accumulate((len(group) for group in proposals), initial=0)
+    rows = torch.cat(
+        [first + chosen.proposals for first, chosen in zip(firsts, kept, strict=False)]
+    )
+    final_features = kept_features = features[rows.to(engine.device)]
     is_moved = any(
         not torch.equal(group[chosen.proposals], chosen.boxes)
-        for group, chosen in zip(boxes, kept, strict=True)
+        for group, chosen in zip(proposals, kept, strict=True)
     )
     if is_moved and rules.pool_attributes_again:
-        final_features = engine.region_features(c4, [chosen.boxes for chosen in kept])
-    class_ids = torch.cat([chosen.class_ids for chosen in kept])
-    logits = torch.split(engine.attribute_logits(final_features, class_ids), numbers)
+        moved = torch.cat([chosen.boxes for chosen in kept]).to(engine.device)
+        final_features = engine.region_features(c4, torch.split(moved, numbers))
+    class_ids = torch.cat([chosen.class_ids for chosen in kept]).to(engine.device)
+    logits = _in_memory(engine.attribute_logits(final_features, class_ids), numbers)
     return [
         Detections(
             boxes=chosen.boxes,
@@ -134,5 +146,7 @@ def _with_attributes(
             attribute_logits=own_logits,
             attributes=keep_attributes(own_logits, rules, compat),
         )
-        for chosen, own_features, own_logits in zip(kept, kept_features, logits, strict=True)
+        for chosen, own_features, own_logits in zip(
+            kept, _in_memory(kept_features, numbers), logits, strict=True
+        )
     ]

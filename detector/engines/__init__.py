@@ -16,6 +16,7 @@ def prepare(
     device: str = "cpu",
     engine: str | None = None,
     ranges: "Ranges | None" = None,
+    compile_with: str | None = None,
 ) -> Engine:
     """A detector made ready for many photos; the model stays as it is.
 
@@ -26,6 +27,8 @@ def prepare(
         device: Where the network computes.
         engine: Of the fast ones (`detector.engines.fast.FAST_ENGINES`); None takes the fastest.
         ranges: For 8-bit arithmetic, from `detector.engines.calibrate`; only for "fast".
+        compile_with: A backend of `torch.compile`, for engines of torch's own operators
+            (`detector.engines.torch_engine`); None compiles nothing.
 
     Raises:
         CheckpointError: The ranges belong to other weights.
@@ -34,7 +37,7 @@ def prepare(
     if precision == "fast":
         from detector.engines.fast import prepare_fast
 
-        return prepare_fast(model, device, engine=engine, ranges=ranges)
+        return prepare_fast(model, device, engine=engine, ranges=ranges, compile_with=compile_with)
     from detector.engines.exact import prepare_exact
 
-    return prepare_exact(model, device)
+    return prepare_exact(model, device, compile_with=compile_with)

@@ -21,25 +21,30 @@ from detector.engines.packed import (
     rows_of,
 )
 from detector.engines.packed_regions import PackedRegions
-from detector.folding import fold_norms, folded_weights
+from detector.engines.torch_engine import TorchEngine
+from detector.folding import folded_weights
+from detector.heads import Heads
 from detector.model import AttributeRCNN
 from detector.proposal_head import ProposalHead
 from detector.resnext import ResNetC4, ResNetRes5
 
 
-def prepare_exact(model: AttributeRCNN, device: str = "cpu") -> Engine:
+def prepare_exact(
+    model: AttributeRCNN, device: str = "cpu", *, compile_with: str | None = None
+) -> Engine:
     """The model ready to detect in float32.
 
     Args:
         model: In evaluation mode; stays as it is.
         device: Where the network computes.
+        compile_with: As `detector.engines.prepare`.
     """
     is_cpu = torch.device(device).type == "cpu"
     if is_cpu and can_pack() and isinstance(model.trunk, ResNetC4):
         return PackedEngine.of(model)
     if not is_cpu:
         _keep_all_digits()
-    return fold_norms(model).to(memory_format=torch.channels_last).to(device)
+    return TorchEngine(model, device, compile_with=compile_with)
 
 
 def _keep_all_digits() -> None:
@@ -81,7 +86,7 @@ class PackedProposalHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackedEngine:
+class PackedEngine(Heads):
     """A ResNet detector on a processor, with packed weights; heads are shared with the model."""
 
     config: DetectorConfig
@@ -140,18 +145,3 @@ class PackedEngine:
     def region_features(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """(B, C4, h, w), boxes -> (R, D)."""
         return self.regions(c4, [corners_to_pool(group, self.config) for group in boxes])
-
-    def class_logits(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, C)."""
-        logits: Tensor = self.box_head.class_logits(features)
-        return logits
-
-    def box_deltas(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, 4 * C or 8)."""
-        deltas: Tensor = self.box_head.box_deltas(features)
-        return deltas
-
-    def attribute_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """(R, D), (R,) -> (R, attributes)."""
-        logits: Tensor = self.attribute_head(features, class_ids)
-        return logits

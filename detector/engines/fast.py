@@ -11,6 +11,7 @@ from detector.engines.exact import PackedEngine, prepare_exact
 from detector.engines.packed import can_pack
 from detector.engines.processor import has_bfloat16
 from detector.engines.ranges import LEAST_LIKENESS, Ranges
+from detector.engines.torch_engine import TorchEngine
 from detector.errors import DetectorConfigError
 from detector.model import AttributeRCNN
 from detector.resnext import ResNetC4
@@ -31,6 +32,7 @@ def prepare_fast(
     *,
     engine: str | None = None,
     ranges: Ranges | None = None,
+    compile_with: str | None = None,
 ) -> Engine:
     """The model ready to detect by the fastest arithmetic that keeps its features.
 
@@ -39,6 +41,7 @@ def prepare_fast(
         device: Where the network computes.
         engine: One of `FAST_ENGINES`; None takes what `choose` says.
         ranges: What calibration measured; without them nothing is computed in 8 bits.
+        compile_with: As `detector.engines.prepare`.
 
     Raises:
         CheckpointError: The ranges belong to other weights.
@@ -52,14 +55,12 @@ def prepare_fast(
 
         return OpenVinoEngine(model, arithmetic, ranges=ranges)
     if arithmetic == "f32":
-        return prepare_exact(model, device)
+        return prepare_exact(model, device, compile_with=compile_with)
     is_packed = can_pack() and isinstance(model.trunk, ResNetC4)
     if torch.device(device).type == "cpu" and arithmetic == "bf16" and is_packed:
         return PackedEngine.of(model, torch.bfloat16)
-    from detector.engines.half import HalfEngine
-
     dtype = torch.float16 if arithmetic == "fp16" else torch.bfloat16
-    return HalfEngine(model, device, dtype)
+    return TorchEngine(model, device, dtype, compile_with=compile_with)
 
 
 def choose(device: str, ranges: Ranges | None, *, is_resnet: bool = True) -> FastEngine:

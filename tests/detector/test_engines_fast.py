@@ -17,7 +17,6 @@ from detector.engine import Engine
 from detector.engines import calibrate as calibration
 from detector.engines import fast, prepare, processor
 from detector.engines.calibrate import calibrate, spread_out
-from detector.engines.half import HalfEngine
 from detector.engines.ranges import (
     Range,
     Ranges,
@@ -233,21 +232,6 @@ def test_ranges_of_other_weights_are_refused() -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     with pytest.raises(CheckpointError, match="other weights"):
         prepare(tiny_model(), "fast", engine="openvino-int8", ranges=ONE_RANGE)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@torch.inference_mode()
-def test_sixteen_bits_of_torch_stay_close(dtype: torch.dtype) -> None:
-    model = tiny_model()
-    engine = HalfEngine(model, "cpu", dtype)
-    images = input_of(model)
-    c4 = model.trunk(images.pixels)
-    boxes = search(model, c4, images.sizes)
-    expected = model.region_features(c4, boxes)
-    found = engine.region_features(engine.trunk(images.pixels), boxes)
-    assert found.dtype == torch.float32
-    assert functional.cosine_similarity(expected, found, dim=1).min() > 0.995
-    assert len(see(engine, images)[0].boxes)
 
 
 def test_what_is_chosen_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
