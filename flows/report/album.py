@@ -33,6 +33,9 @@ class Album:
     def __contains__(self, image_id: str) -> bool:
         return image_id in self._sources
 
+    def __len__(self) -> int:
+        return len(self._sources)
+
     def thumb(self, image_id: str) -> Picture:
         """A copy for lists."""
         return self._picture(image_id, THUMB_SIDE)

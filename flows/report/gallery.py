@@ -35,10 +35,15 @@ def read_captions(step: FinishedStep | None, control: str) -> dict[str, str]:
 def gallery(
     stored: Stored, predicted: FinishedStep | None, language: str, num: int
 ) -> tuple[GalleryEntry, ...]:
-    """Entries at even distances over the captioned photos, or over all where none is captioned."""
+    """Entries at even distances over the captioned photos, or over all where none is captioned.
+
+    A run from stored regions has no photos to show; its words are shown without.
+    """
     right = read_captions(predicted, "right")
     control = read_captions(predicted, "features_shuffled")
-    candidates = sorted(name for name in right or stored.regions if name in stored.album)
+    candidates = sorted(
+        name for name in right or stored.regions if name in stored.album or not len(stored.album)
+    )
     references: dict[str, list[str]] = {}
     for caption in stored.annotations.captions:
         if caption.language == language:

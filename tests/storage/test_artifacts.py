@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -19,6 +20,7 @@ from storage.artifacts import (
     fingerprint,
     read_done,
     remove_partials,
+    share_file,
     write_done,
 )
 
@@ -120,6 +122,26 @@ def test_a_folder_is_done_only_while_its_files_are_as_marked(tmp_path: Path) -> 
 def test_a_broken_mark_is_no_mark(tmp_path: Path, content: str) -> None:
     (tmp_path / DONE_NAME).write_text(content)
     assert read_done(tmp_path) is None
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_stands_in_a_second_place_and_the_first_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+
+        def refuse(source: Path, target: Path) -> None:
+            raise OSError(errno.EXDEV, "another file system")
+
+        monkeypatch.setattr(os, "link", refuse)
+    one, other, target = tmp_path / "one", tmp_path / "other", tmp_path / "in" / "target"
+    one.write_bytes(b"one")
+    other.write_bytes(b"other")
+    share_file(one, target)
+    share_file(other, target)  # over what was there; nothing is written through a link
+    assert (one.read_bytes(), target.read_bytes()) == (b"one", b"other")
+    assert target.samefile(other) is has_links
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
 
 
 def test_leftovers_are_removed_below_too(tmp_path: Path) -> None:

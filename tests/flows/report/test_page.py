@@ -174,6 +174,15 @@ def test_photos_that_are_gone_are_named(tmp_path: Path) -> None:
     assert f"photo {lost[0].picture.image_id} could not be opened" in Seen(render(found)).text
 
 
+def test_a_run_from_stored_regions_shows_its_words_without_photos(made: MadeRun) -> None:
+    steps = {name: folder for name, folder in made.steps.items() if name != "list_images"}
+    found = collect(steps, {}, None, Wishes(title="stored"))
+    assert len(found.gallery) == 8  # all that have captions
+    assert all(entry.caption and entry.regions for entry in found.gallery)
+    assert not found.lead.startswith("0 photos")
+    assert found.gallery[0].regions[0].english in Seen(render(found)).text
+
+
 def test_colours_in_captions_are_judged_by_the_truth(made: MadeRun) -> None:
     parts = [part for entry in collected(made).gallery for part in entry.caption]
     assert {part.verdict for part in parts} == {"", "true", "false"}
