@@ -21,6 +21,7 @@ from detector.errors import CheckpointError
 from detector.loaded import LoadedDetector, check_labels, fingerprint_of, fitting_labels
 from detector.model import AttributeRCNN
 from detector.published.opening import read_published
+from detector.published.saving import WEIGHTS
 from detector.weights import model_of
 from storage.artifacts import atomic_path, atomic_write_json
 from storage.published.label_maps import LabelMap, read_label_map, write_label_map
@@ -58,7 +59,8 @@ def read_detector(
     """Read a detector in evaluation mode, on the CPU: a folder of ours, or a published file.
 
     Args:
-        place: The folder, or weights in the layout of scene_graph_benchmark or detectron2.
+        place: The folder, weights in the layout of scene_graph_benchmark or detectron2, or a
+            folder that `detector.published.saving` wrote.
         label_map: Names for a published file; None takes a label map that lies beside it, or
             numbers. A folder has its own, which are replaced only if they are numbers.
         settings: Full setting names of the original (`MODEL.RPN.NMS_THRESH`), or their YAML file,
@@ -72,6 +74,8 @@ def read_detector(
     """
     if place.name == WEIGHTS_NAME and (place.parent / CONFIG_NAME).is_file():
         place = place.parent
+    if (place / WEIGHTS).is_file() and not (place / CONFIG_NAME).is_file():
+        place = place / WEIGHTS  # a folder that was written for another program
     if place.is_file():
         return with_ranges(read_published(place, label_map, settings), place)
     if not place.is_dir():

@@ -12,7 +12,7 @@ from typing import Any
 
 from detector.config import DetectorConfig, RegionRules
 from detector.errors import DetectorConfigError
-from detector.published.yaml_keys import Stated, numbers_of
+from detector.published.yaml_keys import Stated, check_buildable, numbers_of
 
 PARTS = {
     "MODEL.ANCHOR_GENERATOR.NAME": "OscarAnchorGenerator",
@@ -48,7 +48,7 @@ _OTHER: dict[str, tuple[str, Callable[[Any], Any], Callable[[DetectorConfig], An
     "MODEL.RESNETS.DEPTH": (
         "blocks",
         lambda depth: _BLOCKS[depth],
-        lambda config: _depth_of(config),
+        lambda config: _DEPTHS[config.blocks],
     ),
     "MODEL.ANCHOR_GENERATOR.SIZES": (
         "anchor_sizes",
@@ -146,11 +146,7 @@ def settings_for_detectron2(config: DetectorConfig) -> dict[str, Any]:
     Raises:
         DetectorConfigError: It cannot be built there.
     """
-    if config.trunk != "resnet_c4" or config.res5_blocks != 3 or config.res5_inner_width:
-        raise DetectorConfigError(
-            "detectron2 builds ResNets with three blocks of the usual width in res5; this "
-            f"detector has trunk {config.trunk!r}, {config.res5_blocks} blocks"
-        )
+    check_buildable(config, {"blocks": tuple(_DEPTHS)}, "detectron2")
     inclusive = config.conventions == "maskrcnn"
     chosen: dict[str, Any] = {
         name: values[0] if not isinstance(values[0], tuple) else list(values[0])
@@ -191,12 +187,3 @@ def _frozen(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _depth_of(config: DetectorConfig) -> int:
-    if config.blocks not in _DEPTHS:
-        raise DetectorConfigError(
-            f"detectron2 knows ResNets of {', '.join(map(str, _BLOCKS))} layers; this detector has "
-            f"blocks {config.blocks}"
-        )
-    return _DEPTHS[config.blocks]

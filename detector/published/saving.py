@@ -52,15 +52,21 @@ def save_detectron2(folder: Path, model: AttributeRCNN, label_map: LabelMap) -> 
     _save(folder, weights, settings, label_map)
 
 
-def left_out_for_detectron2(model: AttributeRCNN) -> tuple[str, ...]:
-    """What `save_detectron2` cannot keep, a line each."""
-    deltas = model.box_head.box_deltas
-    if not deltas.weight[:4].any() and not deltas.bias[:4].any():
-        return ()
-    return (
-        "left out, so that the fingerprint becomes another: the box deltas of the background, "
-        "which detectron2 does not have (only filter 2 with refined boxes looks at them)",
-    )
+def left_out(model: AttributeRCNN, *, for_detectron2: bool) -> tuple[str, ...]:
+    """What files of the other program cannot keep, a line each."""
+    deltas, rules = model.box_head.box_deltas, model.config.regions
+    lost = []
+    if for_detectron2 and (deltas.weight[:4].any() or deltas.bias[:4].any()):
+        lost.append(
+            "left out, so that the fingerprint becomes another: the box deltas of the background, "
+            "which detectron2 does not have (only filter 2 with refined boxes looks at them)"
+        )
+    if not for_detectron2 and rules.regress_boxes and not rules.pool_attributes_again:
+        lost.append(
+            "left out: pool_attributes_again = False; the original always reads attributes from "
+            "the refined boxes"
+        )
+    return tuple(lost)
 
 
 def _save(

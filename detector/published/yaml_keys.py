@@ -3,7 +3,7 @@
 Source: `specs/detector.md` 2.1. Absent settings keep the values there, our defaults.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
@@ -209,6 +209,31 @@ def check_fixed(settings: Mapping[str, Any], config: DetectorConfig) -> None:
             raise DetectorConfigError(f"published settings: {name} must be {value}, not {found}")
 
 
+def check_buildable(
+    config: DetectorConfig, possible: Mapping[str, Collection[Any]], program: str
+) -> None:
+    """Refuse a network that another program cannot build.
+
+    Args:
+        config: Of the network.
+        possible: Setting -> its values there, beside what both programs have alike.
+        program: Its name.
+
+    Raises:
+        DetectorConfigError: It cannot; every setting at fault is named.
+    """
+    stride = (2,) if config.res5_dilation == 1 else (config.res5_stride,)  # dilated: 1 in any case
+    alike = {"trunk": ("resnet_c4",), "res5_blocks": (3,), "res5_inner_width": (0,)}
+    wanted = {**alike, "res5_stride": stride, **possible}
+    odd = [
+        f"{name} {getattr(config, name)!r} (there: {', '.join(map(repr, values))})"
+        for name, values in wanted.items()
+        if getattr(config, name) not in values
+    ]
+    if odd:
+        raise DetectorConfigError(f"{program} cannot build this detector: {'; '.join(odd)}")
+
+
 def settings_of(config: DetectorConfig) -> dict[str, Any]:
     """The way back: full setting names with which the original builds this detector.
 
@@ -216,15 +241,11 @@ def settings_of(config: DetectorConfig) -> dict[str, Any]:
         DetectorConfigError: It cannot.
     """
     bodies = {blocks: body for body, blocks in _BODIES.items()}
-    is_plain = (
-        config.trunk == "resnet_c4" and config.res5_blocks == 3 and not config.res5_inner_width
+    check_buildable(
+        config,
+        {"blocks": tuple(bodies), "conventions": ("maskrcnn",), "channel_order": ("bgr",)},
+        "scene_graph_benchmark",
     )
-    if not is_plain or config.blocks not in bodies or config.conventions != "maskrcnn":
-        raise DetectorConfigError(
-            f"the original builds {', '.join(_BODIES)} with three usual blocks in res5 and its own "
-            f"anchors; this detector has trunk {config.trunk!r}, blocks {config.blocks}, "
-            f"conventions {config.conventions!r}"
-        )
     known = {name: getattr(config, field) for name, (field, _) in _NETWORK.items()}
     known |= {name: getattr(config.regions, field) for name, (field, _) in _RULES.items()}
     return known | {

@@ -13,7 +13,8 @@ _NEXT = {
     "detectron2": "detector.yaml has its settings, with parts that detectron2_model registers",
 }
 """What to do with the folder."""
-_CONFIG = "detector.json"  # of a folder of ours; `detector.checkpoints`, which imports torch
+_INSIDE = ("detector.json", "detector.pth")
+"""Of a folder of ours, or of one written here for another program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,10 @@ class Beside:
 
 
 def is_detector(source: Path) -> bool:
-    """Whether this is a detector, by its place: a folder of ours, or a file of weights."""
-    return (source / _CONFIG).is_file() or (source.is_file() and source.suffix in _SUFFIXES)
+    """Whether this is a detector, by its name: a folder of one, or a file of weights."""
+    if source.is_dir():
+        return any((source / name).is_file() for name in _INSIDE)
+    return source.suffix in _SUFFIXES
 
 
 def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> list[str]:
@@ -50,7 +53,7 @@ def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> lis
         FlowError: There is no such layout for detectors.
     """
     from detector.checkpoints import read_detector, save_detector
-    from detector.published.saving import left_out_for_detectron2, save_detectron2, save_published
+    from detector.published.saving import left_out, save_detectron2, save_published
 
     savers: dict[str, Callable[..., None]] = {
         "ours": save_detector,
@@ -62,10 +65,10 @@ def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> lis
     loaded = read_detector(source, beside.label_map, beside.settings)
     savers[to](out, loaded.model, loaded.label_map)
     assumed = [f"  {line}" for line in loaded.assumed]
-    left_out = left_out_for_detectron2(loaded.model) if to == "detectron2" else ()
+    lost = () if to == "ours" else left_out(loaded.model, for_detectron2=to == "detectron2")
     return [
         f"{source}: read as a detector, fingerprint {loaded.fingerprint}",
         *(("its tensors do not tell, so assumed:", *assumed) if assumed else ()),
-        *left_out,
+        *lost,
         f"{out}: written as a detector ({to}); {_NEXT[to].format(out=out)}",
     ]

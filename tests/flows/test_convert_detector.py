@@ -1,5 +1,6 @@
 """`oscar-flow convert` of detectors: every layout leads to the same detector."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def ours(folder: Path, model: AttributeRCNN | None = None) -> Path:
 def test_a_detector_comes_back_from_every_layout(tmp_path: Path, layout: str) -> None:
     source = ours(tmp_path / "ours")
     convert(source, tmp_path / "there", to=layout, wishes=Wishes())  # type: ignore[arg-type]  # a text
-    convert(tmp_path / "there" / FILE, tmp_path / "back", to="ours", wishes=Wishes())
+    convert(tmp_path / "there", tmp_path / "back", to="ours", wishes=Wishes())
     wanted, found = read_detector(source), read_detector(tmp_path / "back")
     assert found.model.config == wanted.model.config
     assert found.label_map == wanted.label_map
@@ -110,11 +111,32 @@ def test_a_detector_without_names_is_named_later(tmp_path: Path) -> None:
 def test_what_the_other_program_cannot_build_is_refused(tmp_path: Path) -> None:
     source = ours(tmp_path / "ours", tiny_model())
     for layout in ("published", "detectron2"):
-        with pytest.raises(DetectorConfigError, match=r"blocks \(1, 1, 1\)|res5"):
+        with pytest.raises(
+            DetectorConfigError, match=r"blocks \(1, 1, 1\) \(there: .*; res5|res5_bl"
+        ):
             convert(source, tmp_path / "out", to=layout, wishes=Wishes())  # type: ignore[arg-type]  # a text
         assert not (tmp_path / "out").exists()
     with pytest.raises(FlowError, match="no such layout"):
         convert(source, tmp_path / "out", to="hub", wishes=Wishes())
+    with pytest.raises(CheckpointError, match=r"gone\.pth: no file and no folder there"):
+        convert(tmp_path / "gone.pth", tmp_path / "out", to="ours", wishes=Wishes())
+
+
+def test_colours_that_the_original_does_not_know_are_refused(tmp_path: Path) -> None:
+    model = known_there()
+    model.config = replace(model.config, channel_order="rgb")
+    with pytest.raises(DetectorConfigError, match=r"channel_order 'rgb' \(there: 'bgr'\)"):
+        convert(ours(tmp_path / "ours", model), tmp_path / "out", to="published", wishes=Wishes())
+    convert(tmp_path / "ours", tmp_path / "there", to="detectron2", wishes=Wishes())
+    assert read_detector(tmp_path / "there").model.config == model.config
+
+
+def test_attributes_of_unrefined_boxes_are_told_to_be_lost(tmp_path: Path) -> None:
+    model = known_there()
+    rules = RegionRules(regress_boxes=True, pool_attributes_again=False)
+    model.config = replace(model.config, regions=rules)
+    lines = convert(ours(tmp_path / "ours", model), tmp_path / "a", to="published", wishes=Wishes())
+    assert any("left out: pool_attributes_again" in line for line in lines)
 
 
 def test_the_command(
