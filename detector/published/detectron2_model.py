@@ -33,8 +33,8 @@ def register() -> None:
     """
     if importlib.util.find_spec("detectron2") is None:
         raise DetectorConfigError(
-            "detectron2 is not installed; pip install --no-build-isolation the extra `detectron2` "
-            "(it is built from its repository), or put its source tree on PYTHONPATH"
+            "detectron2 is not installed; install the extra `detectron2` (docs/detector.md has the "
+            "lines: it is built from its repository), or put its source tree on PYTHONPATH"
         )
     importlib.import_module("detector.published.detectron2_parts")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detector.anchors import cell_anchors
 from detector.config import RULES, DetectorConfig
-from detector.errors import DetectorConfigError
+from detector.errors import CheckpointError, DetectorConfigError
 from detector.loaded import LoadedDetector, fingerprint_of, fitting_labels
 from detector.model import AttributeRCNN
 from detector.published.checkpoint_names import from_published, published_name
@@ -81,7 +81,13 @@ def read_published(
     if not isinstance(settings, Mapping):
         file = settings or settings_beside(path)
         settings = read_settings(file) if file is not None else {}
-    network = _network(_read(path), settings, path.name)
+    tensors = _read(path)
+    try:
+        network = _network(tensors, settings, path.name)
+    except CheckpointError as error:
+        if str(error).startswith(path.name):
+            raise
+        raise CheckpointError(f"{path.name}: {error}") from error  # of tensors, whoever held them
     named = _named(path, labels, network.model.config)
     assumed = (*network.assumed, *named.assumed)
     if assumed:

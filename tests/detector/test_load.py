@@ -199,8 +199,9 @@ def test_tensors_that_do_not_make_a_network_are_named(
 ) -> None:
     changed = published(tiny_model()) | change
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as refusal:
         load_detector(written(tmp_path, weights))
+    assert str(refusal.value).startswith("weights.pth: ")
 
 
 D2_BLOCK = "backbone.res3.0."
@@ -236,8 +237,9 @@ def test_tensors_of_detectron2_are_named_as_in_its_file(
     changed = to_detectron2(published(tiny_model()), num_ratios=3) | change
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
     anchors = {"MODEL.ANCHOR_GENERATOR.SIZES": [[16, 40]]}
-    with pytest.raises(CheckpointError, match=re.escape(message)):
+    with pytest.raises(CheckpointError, match=re.escape(message)) as refusal:
         load_detector(written(tmp_path, weights), settings=anchors)
+    assert str(refusal.value).startswith("weights.pth: ")
 
 
 def test_a_damaged_or_cut_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path) -> None:
