@@ -2,8 +2,9 @@
 
 A slice of the list of photos becomes one shard. On a CPU each photo is computed by itself, by one
 thread, and as many at once as there are threads: its regions depend on nothing but the photo. On
-other devices photos of one network size share a batch, and a batch never leaves its slice. So
-whoever makes a shard, now or after an interruption, writes the same bytes.
+other devices photos of one network size share a batch, and a batch never leaves its slice; photos
+that may be padded are so to their own whole cells, whatever they share a batch with. So whoever
+makes a shard, now or after an interruption, writes the same bytes.
 
 Nobody waits for a slice to end: while its last photos are computed the next one's are read, and
 its shard is written while the next one's are computed.
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from detector.detect import regions_of
 from detector.extractor import Extractor
-from detector.preprocess import ModelImages, resize, to_batch
+from detector.preprocess import ModelImages, resize, to_batch, whole_cells
 from detector.see import see
 from detector.slices import Slice
 from storage.errors import UnreadableImageError
@@ -179,7 +180,7 @@ class _Workshop:
             yield pending.popleft().result()
 
     def _see(self, shard: _Growing, window: Sequence[_Prepared]) -> None:
-        for batch in _batches(window, self._extractor.batch_size):
+        for batch in _batches(window, self._extractor):
             self._seeing.append((shard, self._seers.submit(_see_batch, batch, self._extractor)))
             while len(self._seeing) > (1 + _BATCHES_WAITING) * self._extractor.seers:
                 self._settle_oldest()
@@ -224,25 +225,30 @@ class _Workshop:
             yield self._writing.popleft().result()
 
 
-def _batches(window: Sequence[_Prepared], batch_size: int) -> list[list[_Prepared]]:
-    """Photos of one network size together."""
-    by_size: dict[tuple[int, ...], list[_Prepared]] = {}
+def _batches(window: Sequence[_Prepared], extractor: Extractor) -> list[list[_Prepared]]:
+    """Photos of one network size together; those that are padded, of one padded size."""
+    by_size: dict[tuple[int, int], list[_Prepared]] = {}
     for photo in window:
-        by_size.setdefault(photo.pixels.shape, []).append(photo)
+        height, width, _ = photo.pixels.shape
+        size = (height, width)
+        if extractor.pad_batches:
+            size = whole_cells(height, width, extractor.engine.config)
+        by_size.setdefault(size, []).append(photo)
     return [
-        members[start : start + batch_size]
+        members[start : start + extractor.batch_size]
         for members in by_size.values()
-        for start in range(0, len(members), batch_size)
+        for start in range(0, len(members), extractor.batch_size)
     ]
 
 
 def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageRegions]:
-    """Regions of some photos of one network size."""
+    """Regions of some photos that share a batch."""
     batch = _on_its_way(
         to_batch(
             [photo.pixels for photo in photos],
             [photo.original_size for photo in photos],
             extractor.engine.config,
+            pads=extractor.pad_batches,
         ),
         extractor.engine.device,
     )

@@ -8,12 +8,14 @@ from detector.compat import Compat
 from detector.config import RegionRules, describe_rules
 from detector.engine import Engine, Precision
 from detector.engines import prepare
+from detector.errors import DetectorConfigError
 from detector.loaded import LoadedDetector
 from storage.published.label_maps import LabelMap
 from storage.records import WIDTH_FIRST, ImageRegions
 from storage.region_slices import RegionSettings
 
 _BATCHES_PER_WINDOW = 4  # enough to find company for odd sizes, few enough to hold in memory
+_COMPILER = "inductor"  # torch's own
 _DEVICE_SEERS = 2  # one prepares and takes apart batches while the device works for the other
 
 
@@ -41,6 +43,7 @@ class Extractor:
     batch_size: most photos of one size that are computed together; another one changes results
                 by rounding only
     seers:      batches that are computed at once, each by one thread
+    pad_batches: photos are padded to whole cells, so that more of them are of one size
     compat:     quirks of the original; None for those of the rules
     earlier:    photos of these bytes are not seen again
     """
@@ -52,6 +55,7 @@ class Extractor:
     workers: int = 1
     batch_size: int = 1
     seers: int = 1
+    pad_batches: bool = False
     compat: Compat | None = None
     earlier: KnownRegions | None = None
 
@@ -67,6 +71,8 @@ def settings_of(
     rules: RegionRules | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     geometry: str = WIDTH_FIRST,
+    *,
+    pad_batches: bool = False,
 ) -> RegionSettings:
     """What the shards of a detector say of themselves.
 
@@ -76,6 +82,7 @@ def settings_of(
         rules: Which regions are kept; None takes the model's own.
         dtype: In which features are kept.
         geometry: In which order the box numbers of a region are to end.
+        pad_batches: Photos are padded to whole cells.
     """
     return RegionSettings(
         detector=detector.fingerprint,
@@ -83,7 +90,7 @@ def settings_of(
         geometry=geometry,
         dtype=dtype,
         rules=describe_rules(rules or detector.model.config.regions),
-        engine=engine.describe(),
+        engine=engine.describe() + ("-padded" if pad_batches else ""),
     )
 
 
@@ -96,6 +103,7 @@ def extractor_of(
     precision: Precision = "exact",
     workers: int = 1,
     batch_size: int = 1,
+    pad_batches: bool = False,
     compat: Compat | None = None,
     device: str = "cpu",
 ) -> Extractor:
@@ -109,18 +117,34 @@ def extractor_of(
         precision: What computes them (`detector.engines`).
         workers: Threads that read and resize photos; on a CPU as many compute.
         batch_size: Most photos of one size that are computed together; on a CPU, at once.
+        pad_batches: With "fast", pad photos to whole cells, so that more of them share a batch
+            (docs/fast.md tells what it changes). Worth nothing on a CPU.
         compat: Quirks of the original; None for those of the rules.
-        device: Where the network computes.
+        device: Where the network computes; elsewhere than on a CPU it is compiled for that.
+
+    Raises:
+        DetectorConfigError: Padding where regions are to be exact.
     """
+    if pad_batches and precision == "exact":
+        raise DetectorConfigError(
+            "`pad_batches` changes regions near borders; it goes with `precision: fast`"
+        )
     is_cpu = device == "cpu"
-    engine = prepare(detector.model, precision, device=device, ranges=detector.ranges)
+    engine = prepare(
+        detector.model,
+        precision,
+        device=device,
+        ranges=detector.ranges,
+        compile_with=None if is_cpu else _COMPILER,
+    )
     return Extractor(
         engine=engine,
         label_map=detector.label_map,
-        settings=settings_of(detector, engine, rules, dtype, geometry),
+        settings=settings_of(detector, engine, rules, dtype, geometry, pad_batches=pad_batches),
         rules=rules or detector.model.config.regions,
         workers=workers,
         batch_size=1 if is_cpu else batch_size,
         seers=min(workers, batch_size) if is_cpu else _DEVICE_SEERS,
+        pad_batches=pad_batches,
         compat=compat,
     )

@@ -87,10 +87,21 @@ def normalise(pixels: NDArray[np.uint8], config: DetectorConfig) -> Tensor:
     return scaled
 
 
+def whole_cells(height: int, width: int, config: DetectorConfig) -> tuple[int, int]:
+    """Both sides made longer by less than a cell, so that the map's cells are full [pixels].
+
+    The map has the same number of cells as without, and no anchor lies wholly in the padding.
+    """
+    stride = config.anchor_stride
+    return -(-height // stride) * stride, -(-width // stride) * stride
+
+
 def to_batch(
     resized: Sequence[NDArray[np.uint8]],
     original_sizes: Sequence[tuple[int, int]],
     config: DetectorConfig,
+    *,
+    pads: bool = False,
 ) -> ModelImages:
     """Normalise resized photos and put each at the top left of a batch of zeros.
 
@@ -98,15 +109,17 @@ def to_batch(
         resized: B arrays (h, w, 3) uint8 RGB from `resize`.
         original_sizes: Their sizes before [pixels].
         config: Input settings.
+        pads: Make each photo longer to `whole_cells`, also if it is alone or all are equal.
 
     Source: `specs/detector.md` 3; maskrcnn-benchmark `structures/image_list.py`, no divisibility.
     """
     images = [normalise(pixels, config) for pixels in resized]
     sizes = tuple((int(image.shape[1]), int(image.shape[2])) for image in images)
-    if len(set(sizes)) == 1:
+    outer = [whole_cells(*size, config) for size in sizes] if pads else sizes
+    height, width = (max(sides) for sides in zip(*outer, strict=True))
+    if set(sizes) == {(height, width)}:
         batch = torch.stack(images)
     else:
-        height, width = (max(sides) for sides in zip(*sizes, strict=True))
         batch = torch.zeros(len(images), 3, height, width)
         for place, image, (rows, columns) in zip(batch, images, sizes, strict=True):
             place[:, :rows, :columns] = image

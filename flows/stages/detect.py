@@ -38,6 +38,8 @@ class Config:
                 computed by itself, most at once
     rules:      which regions are kept: the name of published rules (`vinvl_released`,
                 `vinvl_readme`), or rules; None takes the model's
+    pad_batches: with "fast", a GPU computes photos of almost one size together, too; docs/fast.md
+                tells what it changes
     precision:  "exact": float32, the regions of the original program; "fast": what the machine
                 computes fastest
     geometry:   order in which the six box numbers of a region end for the models that read it:
@@ -46,6 +48,7 @@ class Config:
     """
 
     batch_size: int = 8
+    pad_batches: bool = False
     rules: RulesName | RegionRules | None = None
     precision: Literal["exact", "fast"] = "exact"
     dtype: Literal["float16", "float32"] = "float16"
@@ -158,6 +161,7 @@ def made_ready(config: Config, inputs: Inputs, outputs: Outputs, shared: str = "
         precision=config.precision,
         workers=torch.get_num_threads(),
         batch_size=config.batch_size,
+        pad_batches=config.pad_batches,
         device=f"cuda:{local_rank() % torch.cuda.device_count()}" if has_gpu else "cpu",
     )
     if inputs.earlier is not None:

@@ -3,22 +3,31 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from detector import extract
 from detector.checkpoints import read_detector
+from detector.engine import Engine
+from detector.errors import DetectorConfigError
 from detector.extract import extract_shard, extract_shards
 from detector.extractor import extractor_of
+from detector.preprocess import ModelImages
+from detector.see import Detections
 from detector.slices import Slice, Slices
 from storage.errors import SourceError
 from storage.photo_sources.collection import Collection, photos_in
 from storage.places import Place
 from storage.quarantine import read_quarantine
 from storage.records import ImageSource
-from storage.region_shards import RegionReader
+from storage.region_shards import RegionReader, RegionShard
 from storage.region_slices import read_slice
+from tests.builders_detector import photo
 from tests.builders_extraction import TINY, Ground
 from tests.builders_photos import lay_parquet, lay_table, lay_tar
 from tests.builders_scenes import block_photos
@@ -67,6 +76,44 @@ def test_batches_of_one_size_and_one_slice_see_what_single_photos_see(ground: Gr
     assert sum(through) == 10
     assert together.quarantined == alone.quarantined
     assert (together.entry.rows, together.num_regions) == (alone.entry.rows, alone.num_regions)
+
+
+def test_photos_of_almost_one_size_may_share_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = Ground(tmp_path, 0, damaged=None)
+    sources = []
+    for number, width in enumerate((60, 62, 64, 60, 40)):
+        path = tmp_path / f"photos/{number}.png"
+        Image.fromarray(photo(48, width, seed=number)).save(path)
+        sources.append(ImageSource(image_id=str(number), path=path))
+    detector = read_detector(ground.folder / "detector")
+    plain = extractor_of(detector, precision="fast")
+    padding = extractor_of(detector, precision="fast", pad_batches=True)
+    assert padding.settings.engine == f"{plain.settings.engine}-padded"
+    sizes: list[list[tuple[int, int]]] = []
+    see = extract.see
+
+    def counted(engine: Engine, images: ModelImages, **named: Any) -> list[Detections]:
+        sizes.append(sorted(images.sizes))
+        return see(engine, images, **named)
+
+    monkeypatch.setattr(extract, "see", counted)
+    stretch, found = Slices(sources, 10)[0], []
+    for name, extractor in (("alone", padding), ("shared", replace(padding, batch_size=4))):
+        sizes.clear()
+        place = Place(tmp_path / name)
+        report = extract_shard(stretch, place, extractor)
+        found.append(list(RegionShard(place, report.entry.file).rows()))
+    assert sizes == [[(48, 60), (48, 60), (48, 62), (48, 64)], [(57, 48)]]
+    for alone, shared in zip(*found, strict=True):
+        assert alone.class_ids.tolist() == shared.class_ids.tolist()
+        np.testing.assert_allclose(alone.boxes, shared.boxes, atol=1e-2)
+
+
+def test_exact_regions_are_not_padded(ground: Ground) -> None:
+    with pytest.raises(DetectorConfigError, match="precision: fast"):
+        extractor_of(read_detector(ground.folder / "detector"), pad_batches=True)
 
 
 def test_other_rules_make_other_settings(ground: Ground) -> None:

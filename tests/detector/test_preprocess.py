@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from detector.config import DetectorConfig, preset
-from detector.preprocess import network_size, resize, to_model_images
-from tests.builders_detector import photo, tiny_config
+from detector.preprocess import network_size, resize, to_batch, to_model_images, whole_cells
+from tests.builders_detector import photo, tiny_config, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,20 @@ def test_a_batch_pads_with_zeros_at_the_right_and_below() -> None:
     assert torch.equal(batch.pixels[0, :, :64], to_model_images([wide], config).pixels[0])
     assert not batch.pixels[0, :, 64:].any()
     assert not batch.pixels[1, :, :, 64:].any()
+
+
+@pytest.mark.parametrize("trunk", ["resnet_c4", "efficientnet_lite0"])
+def test_whole_cells_are_as_many_as_without_padding(trunk: str) -> None:
+    model = tiny_model(trunk=trunk)
+    for size in ((64, 85), (64, 80), (65, 96), (1, 49)):
+        pixels, outer = np.full((*size, 3), 200, dtype=np.uint8), whole_cells(*size, model.config)
+        plain = to_batch([pixels], [size], model.config)
+        padded = to_batch([pixels], [size], model.config, pads=True)
+        assert padded.sizes == plain.sizes == (size,)
+        assert padded.pixels.shape[2:] == outer
+        assert 0 <= outer[0] - size[0] < 16 > outer[1] - size[1] >= 0
+        assert torch.equal(padded.pixels[:, :, : size[0], : size[1]], plain.pixels)
+        assert padded.pixels.count_nonzero() == plain.pixels.count_nonzero()
+        with torch.no_grad():
+            shapes = [model.trunk(each.pixels).shape for each in (plain, padded)]
+        assert shapes[0] == shapes[1]
