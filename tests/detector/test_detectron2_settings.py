@@ -11,6 +11,7 @@ from detector.published.detectron2_settings import (
     stated_in_detectron2,
     usual_of_detectron2,
 )
+from detector.published.yaml_keys import settings_of
 
 ODD = replace(
     DetectorConfig(),
@@ -90,16 +91,28 @@ def test_other_networks_are_refused_by_setting(name: str, value: object, message
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "at_fault"),
     [
-        PRESETS["lite0"],
-        replace(DetectorConfig(), res5_blocks=2),
-        replace(DetectorConfig(), blocks=(1, 2, 3)),
+        (PRESETS["lite0"], "trunk 'efficientnet_lite0'"),
+        (replace(DetectorConfig(), res5_blocks=2), "res5_blocks 2"),
+        (replace(DetectorConfig(), res5_inner_width=64), "res5_inner_width 64"),
+        (replace(DetectorConfig(), res5_stride=1), "res5_stride 1"),
+        (replace(DetectorConfig(), blocks=(1, 2, 3)), r"blocks \(1, 2, 3\)"),
     ],
 )
-def test_what_detectron2_cannot_build_is_refused(config: DetectorConfig) -> None:
-    with pytest.raises(DetectorConfigError, match="detectron2"):
+def test_what_the_other_programs_cannot_build_is_refused_by_setting(
+    config: DetectorConfig, at_fault: str
+) -> None:
+    with pytest.raises(DetectorConfigError, match=f"detectron2 cannot build .*{at_fault}"):
         settings_for_detectron2(config)
+    with pytest.raises(DetectorConfigError, match=f"benchmark cannot build .*{at_fault}"):
+        settings_of(config)
+
+
+def test_a_dilated_res5_has_a_stride_of_its_own() -> None:
+    config = replace(DetectorConfig(), res5_dilation=2, res5_stride=1)
+    assert settings_for_detectron2(config)["MODEL.RESNETS.RES5_DILATION"] == 2
+    assert settings_of(config)["MODEL.RESNETS.RES5_DILATION"] == 2
 
 
 def test_what_is_usual_follows_the_kind_of_network() -> None:
