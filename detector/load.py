@@ -77,7 +77,8 @@ class Detector:
             batch_size: Most photos of one size that are computed together.
 
         Raises:
-            DetectorError: Something among the images is no photo.
+            DetectorError: Something among the images is no photo, or the network computes numbers
+                that are not finite.
             UnreadableImageError: A file cannot be decoded.
         """
         if isinstance(images, str | Path | np.ndarray | DecodedImage):
@@ -89,7 +90,7 @@ class Detector:
             numbers, photos = zip(*batch, strict=True)
             seen = detect(self.engine, photos, self.label_map, rules=chosen, compat=compat)
             found |= zip(numbers, seen, strict=True)
-        return [found[number] for number in range(len(images))]
+        return [found[number] for number in range(len(found))]
 
     def _batches(
         self, images: Sequence[Photo], batch_size: int

@@ -15,6 +15,7 @@ from detector.attributes import KeptAttributes, keep_attributes
 from detector.compat import Compat, quirks_of
 from detector.config import RegionRules
 from detector.engine import Engine
+from detector.errors import DetectorError
 from detector.postprocess import Kept, keep_regions, name_forced_boxes
 from detector.preprocess import ModelImages
 from detector.proposals import propose
@@ -63,6 +64,9 @@ def see(
         forced_boxes: B tensors (n, 4) to be named instead of searching; clipped in the output
             only, never refined or left out.
 
+    Raises:
+        DetectorError: The network computes numbers that are not finite.
+
     Source: `specs/detector.md` 1, 4 to 6.
     """
     rules = rules or engine.config.regions
@@ -73,9 +77,9 @@ def see(
     else:
         boxes = [group.to(engine.device) for group in forced_boxes]
     counts = [len(group) for group in boxes]
+    proposals = _in_memory(torch.cat(boxes), counts)
     features = engine.region_features(c4, boxes)
     class_logits = _in_memory(engine.class_logits(features), counts)
-    proposals = _in_memory(torch.cat(boxes), counts)
     deltas: Sequence[Tensor | None] = [None] * len(boxes)
     if rules.regress_boxes and forced_boxes is None:
         deltas = _in_memory(engine.box_deltas(features), counts)
@@ -91,8 +95,18 @@ def see(
 
 
 def _in_memory(rows: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
-    """Rows of all images, copied from the device at once, image by image."""
-    return torch.split(rows.cpu(), list(counts))
+    """Rows of all images, copied from the device at once, image by image.
+
+    Raises:
+        DetectorError: They are no numbers; filters would take them for regions that are not there.
+    """
+    copied = rows.cpu()
+    if not bool(copied.isfinite().all()):
+        raise DetectorError(
+            "the network computes numbers that are not finite: its weights are damaged, or too "
+            "large for 16 bits (take precision exact)"
+        )
+    return torch.split(copied, list(counts))
 
 
 def search(engine: Engine, c4: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:

@@ -31,7 +31,8 @@ def model_of(
         called: What that file calls the tensor of one of our names.
 
     Raises:
-        CheckpointError: A tensor is missing, has no place, or has another shape.
+        CheckpointError: A tensor is missing, has no place, or has another shape, or holds numbers
+            that nothing can be computed with.
     """
     with torch.device("meta"):
         model = AttributeRCNN(config)
@@ -44,9 +45,23 @@ def model_of(
     own = {}
     for name in list(needed_weights(weights)):
         own[name] = weights.pop(name).to(torch.float32, copy=True).contiguous()
+        _check_numbers(own[name], name, config, f"{source}: tensor {called(name)!r}")
     weights.clear()
     model.load_state_dict(own | counters, assign=True)
     return model.eval()
+
+
+def _check_numbers(tensor: Tensor, name: str, config: DetectorConfig, told: str) -> None:
+    """Refuse numbers from which a network would compute none."""
+    if not bool(tensor.isfinite().all()):
+        raise CheckpointError(
+            f"{told} holds numbers that are not finite; the file is damaged, or its training broke"
+        )
+    if name.endswith("running_var"):
+        least = float(tensor.min())
+        adds_nothing = config.norm == "frozen" and config.trunk == "resnet_c4"  # to a variance
+        if least < 0 or (least == 0 and adds_nothing):
+            raise CheckpointError(f"{told} holds a variance of {least:g}; the file is damaged")
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
