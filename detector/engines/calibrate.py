@@ -5,7 +5,7 @@ change all of them little. Errors grow from block to block, so the first blocks 
 many as the features of the regions need; most of the arithmetic is in the last ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -29,8 +29,9 @@ from storage.records import DecodedImage
 NUM_PHOTOS = 8
 _NUM_COMPARED = 2  # of them, which give no ranges but judge them
 _NUM_REGIONS = 48  # of a photo that go through the last stage
-_IN_FLOAT = ("trunk.stem", "rpn_head")
+_IN_FLOAT = ("trunk.stem", "rpn_head.logits", "rpn_head.deltas")
 """Parts that cost little and whose values count one by one; detections hang on their order."""
+_MEAN_DIGITS = 5
 
 
 class _Inputs:
@@ -40,20 +41,28 @@ class _Inputs:
         self.largest = 0.0
         self.has_sign = False
         self.products = 0
+        self.sums: Tensor | None = None
+        self.num_cells = 0
 
     def add(self, conv: nn.Conv2d, values: Tensor) -> None:
         """Look at a map (B, C, h, w)."""
         low, high = (float(bound) for bound in torch.aminmax(values.detach()))
         self.largest = max(self.largest, high, -low)
         self.has_sign |= low < 0
+        sums = values.detach().double().sum(dim=(0, 2, 3))
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.num_cells += values[:, 0].numel()
         height = -(-values.shape[2] // conv.stride[0])
         width = -(-values.shape[3] // conv.stride[1])
         self.products += conv.weight.numel() * len(values) * height * width
 
     def range(self) -> Range:
         """The range that cuts nothing off."""
+        assert self.sums is not None
         high = self.largest or 1.0
-        return Range(low=-high if self.has_sign else 0.0, high=high)
+        low = -high if self.has_sign else 0.0
+        means = (float(f"{mean:.{_MEAN_DIGITS}g}") for mean in self.sums / self.num_cells)
+        return Range(low=low, high=high, means=tuple(min(max(mean, low), high) for mean in means))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,7 @@ def calibrate(
     photos: Sequence[DecodedImage],
     *,
     least_likeness: float = LEAST_LIKENESS,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Ranges:
     """Ranges of a detector; the same photos in the same order give the same ranges.
 
@@ -83,6 +93,7 @@ def calibrate(
         model: In evaluation mode; stays as it is.
         photos: Some that are like those to come; `NUM_PHOTOS` are enough. The last ones judge.
         least_likeness: What blocks are left in float for; 0 leaves none.
+        report: Is told in a line what was just done.
 
     Raises:
         DetectorConfigError: There are no photos.
@@ -91,10 +102,19 @@ def calibrate(
         raise DetectorConfigError("calibration needs photos; give at least one that can be read")
     num_judging = min(_NUM_COMPARED, len(photos) // 2)
     folded = fold_norms(model)
+    first_judging = len(photos) - num_judging
+
+    def examples_of(some: Sequence[DecodedImage], num_before: int) -> list[_Example]:
+        found = []
+        for number, photo in enumerate(some, num_before + 1):
+            found.append(_example(folded, photo))
+            report(f"seen in float32: {number} of {len(photos)} photos")
+        return found
+
     with _watched(folded) as inputs:
-        examples = [_example(folded, photo) for photo in photos[: len(photos) - num_judging]]
+        examples = examples_of(photos[:first_judging], 0)
     if num_judging:
-        examples = [_example(folded, photo) for photo in photos[len(photos) - num_judging :]]
+        examples = examples_of(photos[first_judging:], first_judging)
     whole = Ranges(
         by_convolution={
             name: each.range() for name, each in inputs.items() if not name.startswith(_IN_FLOAT)
@@ -104,9 +124,8 @@ def calibrate(
     )
     if find_spec("openvino") is None:
         return whole
-    in_16_bits = _likeness_in_16_bits(model, whole, examples)
-    whole = replace(whole, likeness_bf16=in_16_bits)
-    found = _as_much_as_stands(model, whole, examples, least_likeness)
+    whole = replace(whole, likeness_bf16=_likeness_in_16_bits(model, whole, examples))
+    found = _as_much_as_stands(model, whole, examples, least_likeness, report)
     num_rounded = sum(inputs[name].products for name in found.by_convolution)
     return replace(found, share=num_rounded / sum(each.products for each in inputs.values()))
 
@@ -144,7 +163,11 @@ def _likeness_in_16_bits(
 
 
 def _as_much_as_stands(
-    model: AttributeRCNN, whole: Ranges, examples: Sequence[_Example], least_likeness: float
+    model: AttributeRCNN,
+    whole: Ranges,
+    examples: Sequence[_Example],
+    least_likeness: float,
+    report: Callable[[str], None],
 ) -> Ranges:
     """Ranges without the fewest first blocks that bring the likeness to what is asked for.
 
@@ -158,7 +181,9 @@ def _as_much_as_stands(
         names = [name for block in blocks[number:] for name in block]
         ranges = replace(whole, by_convolution={name: whole.by_convolution[name] for name in names})
         engine = OpenVinoEngine(model, "int8", ranges=ranges)
-        return replace(ranges, likeness=likeness_of(engine, examples))
+        likeness = likeness_of(engine, examples)
+        report(f"8 bits from block {number + 1} of {len(blocks)} on: likeness {likeness:.5f}")
+        return replace(ranges, likeness=likeness)
 
     found = after(0)
     if found.likeness >= least_likeness:

@@ -2,7 +2,9 @@
 
 A tensor that a convolution reads in 8 bits passes a FakeQuantize node; the shortcut around a block
 reads it unrounded, else every block would add its rounding to what all later ones see. Weights have
-one scale per output channel. OpenVINO turns the pairs into integer arithmetic when it compiles.
+one scale per output channel; what their rounding adds to a channel on average (the channels that
+are read have means) is taken off its bias. OpenVINO turns the pairs into integer arithmetic when it
+compiles.
 
 Letters: B images, R regions, C channels, h x w cells.
 """
@@ -11,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from detector.efficientnet_lite0 import InvertedBottleneck, LiteC4, LiteRes5, SamePadConv
@@ -23,6 +26,7 @@ Node = Any
 """A node or an output of the graph; OpenVINO's stubs do not tell them apart."""
 
 _SIX = 6.0  # where ReLU6 ends
+_LARGEST_WEIGHT = 127  # of 8 bits with a sign
 
 
 class GraphBuilder:
@@ -89,10 +93,10 @@ class GraphBuilder:
         assert shortcut is not None
         inner = ops.parameter([-1, -1, -1, first.conv1.out_channels], np.float32)
         outer = ops.parameter([-1, -1, -1, shortcut.out_channels], np.float32)
-        features = ops.relu(ops.add(_channels_first(inner), _per_channel(first.conv1.bias)))
+        features = ops.relu(ops.add(_channels_first(inner), self.bias(first.conv1)))
         features = ops.relu(self.convolution(first.conv2, features))
         features = self.convolution(first.conv3, features)
-        around = ops.add(_channels_first(outer), _per_channel(shortcut.bias))
+        around = ops.add(_channels_first(outer), self.bias(shortcut))
         features = ops.relu(ops.add(features, around))
         for block in others:
             features = self._bottleneck(block, features)
@@ -111,7 +115,9 @@ class GraphBuilder:
         kernel: Node = ops.constant(np.ascontiguousarray(weight.numpy()))
         if within is not None:
             features = self._round(features, within)
-            kernel = self._round_weight(kernel, weight)
+            high = (self._weight_steps(conv) * _LARGEST_WEIGHT).view(*weight.shape[:-3], 1, 1, 1)
+            bounds = (-high.numpy(), high.numpy())
+            kernel = ops.fake_quantize(kernel, *bounds, *bounds, 2 * _LARGEST_WEIGHT + 1)
         before, after = _paddings(conv)
         function: Callable[..., Node] = (
             ops.group_convolution if conv.groups > 1 else ops.convolution
@@ -126,9 +132,21 @@ class GraphBuilder:
             list(conv.dilation),
             mode,
         )
-        if not on_map and conv.bias is not None:
-            result = ops.add(result, _per_channel(conv.bias))
-        return result
+        bias = None if on_map else self.bias(conv)
+        return result if bias is None else ops.add(result, bias)
+
+    def bias(self, conv: nn.Conv2d) -> Node | None:
+        """What is added to each channel, (1, C, 1, 1)."""
+        bias = None if conv.bias is None else conv.bias.detach().float()
+        within = self._ranges.get(self._names[conv])
+        if within is not None:
+            weight = conv.weight.detach().float()
+            steps = self._weight_steps(conv).view(-1, 1, 1, 1)
+            by_channel = ((weight / steps).round() * steps - weight).sum(dim=(2, 3))
+            means = torch.tensor(within.means).view(conv.groups, 1, -1)
+            shift = (by_channel.view(conv.groups, -1, means.shape[2]) * means).sum(dim=2).flatten()
+            bias = -shift if bias is None else bias - shift
+        return None if bias is None else ops.constant(bias.view(1, -1, 1, 1).numpy())
 
     def _round(self, features: Node, within: Range) -> Node:
         """To 8 bits and back; once for all that read the same tensor."""
@@ -141,12 +159,10 @@ class GraphBuilder:
             self._rounded[key] = ops.fake_quantize(features, *bounds, *bounds, 256)
         return self._rounded[key]
 
-    def _round_weight(self, kernel: Node, weight: Tensor) -> Node:
-        """One scale per output channel."""
-        dims = tuple(range(weight.dim() - 3, weight.dim()))
-        largest = weight.abs().amax(dims, keepdim=True).clamp_min(1e-20)
-        high = (largest * self._weight_room).numpy()
-        return ops.fake_quantize(kernel, -high, high, -high, high, 255)
+    def _weight_steps(self, conv: nn.Conv2d) -> Tensor:
+        """Between neighbouring values of 8-bit weights, by output channel; (C,)."""
+        largest = conv.weight.detach().float().abs().amax(dim=(1, 2, 3)).clamp_min(1e-20)
+        return largest * (self._weight_room / _LARGEST_WEIGHT)
 
     def _part(self, part: nn.Module, features: Node) -> Node:
         """A stem, a block, or a sequence of blocks."""
@@ -217,12 +233,6 @@ def _channels_first(maps: Node) -> Node:
 def _channels_last(maps: Node) -> Node:
     """(B, C, h, w) -> (B, h, w, C)."""
     return ops.transpose(maps, ops.constant(np.array([0, 2, 3, 1])))
-
-
-def _per_channel(bias: Tensor | None) -> Node:
-    """A bias (C,) as a constant (1, C, 1, 1)."""
-    assert bias is not None
-    return ops.constant(bias.detach().float().reshape(1, -1, 1, 1).numpy())
 
 
 def _paddings(conv: nn.Conv2d) -> tuple[list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""Which values go into each convolution: what 8-bit arithmetic needs to know of a detector.
+"""What goes into each convolution: what 8-bit arithmetic needs to know of a detector.
 
 The ranges are those of some photos, measured once and kept beside the detector.
 """
@@ -16,7 +16,7 @@ from detector.errors import CheckpointError
 from storage.artifacts import atomic_write_json
 
 FILE_SUFFIX = ".ranges.json"
-VERSION = 2
+VERSION = 3
 LEAST_LIKENESS = 0.999
 """Mean cosine of region features to float32 that an arithmetic must reach to be the choice."""
 
@@ -25,17 +25,21 @@ LEAST_LIKENESS = 0.999
 class Range:
     """Values between `low` and `high` keep their order in 8 bits, those outside are cut off.
 
-    low:  0 for what comes out of a ReLU, else -high
-    high: above 0
+    low:   0 for what comes out of a ReLU, else -high
+    high:  above 0
+    means: of each channel
     """
 
     low: float
     high: float
+    means: tuple[float, ...]
 
     def __post_init__(self) -> None:
         """Refuse what is no range."""
         if not (0 < self.high < math.inf and self.low in (0.0, -self.high)):
             raise ValueError(f"{self.low} to {self.high} is no range")
+        if not all(self.low <= mean <= self.high for mean in self.means):
+            raise ValueError(f"a mean is not between {self.low} and {self.high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +107,10 @@ def read_ranges(path: Path) -> Ranges:
             raise CheckpointError(f"{path}: written by another release; calibrate again")
         return Ranges(
             by_convolution={
-                str(name): Range(low=float(low), high=float(high))
-                for name, (low, high) in content["ranges"].items()
+                str(name): Range(
+                    low=float(low), high=float(high), means=tuple(float(mean) for mean in means)
+                )
+                for name, (low, high, means) in content["ranges"].items()
             },
             weights_digest=str(content["weights"]),
             num_photos=int(content["num_photos"]),
@@ -136,6 +142,7 @@ def _content(ranges: Ranges) -> dict[str, object]:
         "likeness_bf16": ranges.likeness_bf16,
         "share": ranges.share,
         "ranges": {
-            name: [each.low, each.high] for name, each in sorted(ranges.by_convolution.items())
+            name: [each.low, each.high, each.means]
+            for name, each in sorted(ranges.by_convolution.items())
         },
     }

@@ -44,7 +44,7 @@ def calibrate_detector(
     if not decoded:
         raise FlowError(f"{photos}: none of {len(damaged)} photos can be read: {damaged[0]}")
     tell(f"measuring {len(decoded)} photos")
-    ranges = calibrate(loaded.model, decoded)
+    ranges = calibrate(loaded.model, decoded, report=tell)
     place = ranges_path(weights)
     write_ranges(place, ranges)
     verdict = "enough" if ranges.likeness >= LEAST_LIKENESS else "not enough"

@@ -115,18 +115,43 @@ def test_calibration_is_the_same_every_time_and_leaves_the_model_alone() -> None
 
 
 def conv_inputs(*maps: Tensor) -> Range:
+    """Of maps (cells, C)."""
     inputs = calibration._Inputs()
     for each in maps:
-        inputs.add(nn.Conv2d(1, 1, 1), each.reshape(1, 1, 1, -1))
+        inputs.add(nn.Conv2d(each.shape[1], 1, 1), each.T[None, :, None])
     return inputs.range()
 
 
 def test_a_range_reaches_to_the_largest_value_of_all_photos() -> None:
-    assert conv_inputs(torch.rand(100), torch.tensor([3.0])) == Range(low=0.0, high=3.0)
+    found = conv_inputs(torch.rand(100, 1), torch.tensor([[3.0]]))
+    assert (found.low, found.high) == (0.0, 3.0)
 
 
 def test_values_with_a_sign_get_a_range_around_zero() -> None:
-    assert conv_inputs(torch.linspace(-2.0, 1.0, 1000)) == Range(low=-2.0, high=2.0)
+    found = conv_inputs(torch.linspace(-2.0, 1.0, 1000)[:, None])
+    assert (found.low, found.high) == (-2.0, 2.0)
+
+
+def test_the_mean_of_a_channel_is_over_the_cells_of_all_photos() -> None:
+    found = conv_inputs(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.tensor([[6.0, 1 / 3]]))
+    assert found.means == (3.0, 0.11111)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_what_rounded_weights_add_on_average_is_taken_off_the_bias(groups: int) -> None:
+    module = pytest.importorskip("detector.engines.openvino_graph", exc_type=ImportError)
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 4, 3, groups=groups)
+    means = torch.rand(6)
+    known = {"conv": Range(low=0.0, high=1.0, means=tuple(means.tolist()))}
+    step = conv.weight.abs().amax(dim=(1, 2, 3), keepdim=True) / 127
+    even = means[:, None, None].expand(1, -1, 3, 3)  # what the rounded weights make of it is exact
+    rounded = functional.conv2d(even, (conv.weight / step).round() * step, groups=groups)
+    bias = module.GraphBuilder({conv: "conv"}, known, 1).bias(conv).get_data().copy()
+    expected = conv(even)[0]
+    torch.testing.assert_close(rounded[0] + torch.from_numpy(bias)[0], expected)
+    assert conv.bias is not None
+    assert not torch.allclose(rounded[0] + conv.bias[:, None, None], expected, atol=1e-4)
 
 
 def test_multiplications_are_counted_by_cells_that_come_out() -> None:
@@ -167,10 +192,12 @@ def test_the_first_blocks_stay_in_float_until_features_are_alike(
     assert list(calibrate(model, [decoded()]).by_convolution) == list(whole.by_convolution)
 
 
-def test_the_proposal_head_and_the_stem_stay_in_float() -> None:
+def test_the_outputs_of_the_proposal_head_and_the_stem_stay_in_float() -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
-    names = calibrate(tiny_model(), [decoded()]).by_convolution
-    assert not [name for name in names if name.startswith(("rpn_head", "trunk.stem"))]
+    names = calibrate(tiny_model(), [decoded()], least_likeness=0.0).by_convolution
+    assert [name for name in names if name.startswith(("rpn_head", "trunk.stem"))] == [
+        "rpn_head.conv"
+    ]
     assert any(name.startswith("trunk.stages") for name in names)
 
 
@@ -195,7 +222,7 @@ def test_calibration_without_photos_is_refused() -> None:
 
 def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
     ranges = Ranges(
-        by_convolution={"trunk.stem.conv1": Range(low=-1.5, high=1.5)},
+        by_convolution={"trunk.stem.conv1": Range(low=-1.5, high=1.5, means=(0.1, -1.5))},
         weights_digest="abc",
         num_photos=3,
         likeness=0.9995,
@@ -217,8 +244,11 @@ def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
         '{"version": 1}',
         '{"version": 2, "ranges": {}}',
         '{"version": 1, "ranges": {"a": 3}}',
-        '{"version": 1, "weights": "", "num_photos": 1, "likeness": 1, "ranges": {"a": [0, NaN]}}',
-        '{"version": 1, "weights": "", "num_photos": 1, "likeness": 1, "ranges": {"a": [0, 0]}}',
+        *(
+            '{"version": 3, "weights": "", "num_photos": 1, "likeness": 1, "likeness_bf16": 1, '
+            f'"share": 1, "ranges": {{"a": {each}}}}}'
+            for each in ("[0, NaN, []]", "[0, 0, []]", "[0, 1, [2]]", "[0, 1, [NaN]]", "[0, 1]")
+        ),
     ],
 )
 def test_a_damaged_file_of_ranges_is_refused(tmp_path: Path, text: str) -> None:
