@@ -10,6 +10,7 @@ from detector.engine import Engine, Precision
 from detector.engines import prepare
 from detector.errors import DetectorConfigError
 from detector.loaded import LoadedDetector
+from detector.resnext import ResNetC4
 from storage.published.label_maps import LabelMap
 from storage.records import WIDTH_FIRST, ImageRegions
 from storage.region_slices import RegionSettings
@@ -123,11 +124,16 @@ def extractor_of(
         device: Where the network computes; elsewhere than on a CPU it is compiled for that.
 
     Raises:
-        DetectorConfigError: Padding where regions are to be exact.
+        DetectorConfigError: Padding where regions are to be exact, or of another trunk's photos.
     """
     if pad_batches and precision == "exact":
         raise DetectorConfigError(
             "`pad_batches` changes regions near borders; it goes with `precision: fast`"
+        )
+    if pad_batches and not isinstance(detector.model.trunk, ResNetC4):
+        raise DetectorConfigError(
+            "`pad_batches` needs the trunk of a ResNet: the grid of this one moves with the size "
+            "of a photo, and most of its regions with it"
         )
     is_cpu = device == "cpu"
     engine = prepare(

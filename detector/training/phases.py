@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from detector.model import AttributeRCNN
 from detector.training.ahead import Ahead
 from detector.training.batches import Batches
-from detector.training.config import DetectorTraining
+from detector.training.config import CropWarmup, DetectorTraining
 from detector.training.objective import detection_outcome, half_precision
 from detector.training.parts import in_parts
 from detector.training.photos import TrainingPhotos
@@ -55,61 +55,58 @@ class Phase(Protocol):
         ...
 
 
-def phases_of(
-    model: AttributeRCNN,
-    photos: TrainingPhotos,
-    training: DetectorTraining,
-    together: Together,
-    parts: int,
-) -> list[Phase]:
-    """What a training consists of, in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What every phase of a training works on.
 
-    Args:
-        model: What learns.
-        photos: What it learns from.
-        training: How.
-        together: The processes that learn together.
-        parts: In which a batch goes through the network (`detector.training.parts`).
+    model:    what learns
+    photos:   what it learns from
+    training: how
+    together: the processes that learn together
+    parts:    in which a batch goes through the network (`detector.training.parts`)
     """
+
+    model: AttributeRCNN
+    photos: TrainingPhotos
+    training: DetectorTraining
+    together: Together
+    parts: int
+
+
+def phases_of(ground: Ground) -> list[Phase]:
+    """What a training consists of, in order."""
     phases: list[Phase] = []
-    if training.crop_warmup is not None and training.crop_warmup.num_steps > 0:
-        phases.append(_WindowPhase(model, photos, training, together, parts))
-    phases.append(_DetectionPhase(model, photos, training, together, parts))
+    warmup = ground.training.crop_warmup
+    if warmup is not None and warmup.num_steps > 0:
+        phases.append(_WindowPhase(ground, warmup))
+    phases.append(_DetectionPhase(ground))
     return phases
 
 
 class _WindowPhase:
     name = "windows"
 
-    def __init__(
-        self,
-        model: AttributeRCNN,
-        photos: TrainingPhotos,
-        training: DetectorTraining,
-        together: Together,
-        parts: int,
-    ) -> None:
-        assert training.crop_warmup is not None
-        self._model, self._photos, self._training = model, photos, training
-        self._together, self._parts = together, parts
-        self._warmup = training.crop_warmup
+    def __init__(self, ground: Ground, warmup: CropWarmup) -> None:
+        self._ground, self._warmup = ground, warmup
         self._plan: WindowPlan | None = None
-        self.num_steps = self._warmup.num_steps
+        self.num_steps = warmup.num_steps
 
     def optimiser(self) -> Optimizer:
-        self._plan = plan_windows(self._photos, self._warmup, self._training.seed)
-        return build_optimiser(replace(self._training, optimiser="adamw"), self._model)
+        training = self._ground.training
+        self._plan = plan_windows(self._ground.photos, self._warmup, training.seed)
+        return build_optimiser(replace(training, optimiser="adamw"), self._ground.model)
 
     def rate(self, step: int) -> float:
         return crop_rate(self._warmup.learning_rate, step, self.num_steps)
 
     def losses(self, step: int) -> dict[str, Share]:
         assert self._plan is not None, "optimiser() comes first"
-        windows = self._plan.cut(self._photos, step, self._together)
+        ground = self._ground
+        windows = self._plan.cut(ground.photos, step, ground.together)
         if len(windows.class_ids) == 0:
             return _nothing(("classifier", "attribute"))
         classifier, attribute = window_losses(
-            self._model, windows, self._warmup.attribute_loss_weight, self._parts
+            ground.model, windows, self._warmup.attribute_loss_weight, ground.parts
         )
         weight = len(windows.class_ids)
         return {
@@ -124,44 +121,39 @@ class _WindowPhase:
 class _DetectionPhase:
     name = "detection"
 
-    def __init__(
-        self,
-        model: AttributeRCNN,
-        photos: TrainingPhotos,
-        training: DetectorTraining,
-        together: Together,
-        parts: int,
-    ) -> None:
-        self._model, self._training, self._parts = model, training, parts
-        self._batches = Batches(photos, model, training, together)
+    def __init__(self, ground: Ground) -> None:
+        photos, training = ground.photos, ground.training
+        self._ground = ground
+        self._batches = Batches(photos, ground.model, training, ground.together)
         # what lies in memory is there at once; the rest is read while the step before computes
         lookahead = 0 if photos.are_in_memory or training.cache_trunk else training.batches_ahead
         self._ahead = Ahead(self._batches.at, training.num_steps, lookahead)
         self.num_steps = training.num_steps
 
     def optimiser(self) -> Optimizer:
-        return build_optimiser(self._training, self._model)
+        return build_optimiser(self._ground.training, self._ground.model)
 
     def rate(self, step: int) -> float:
-        return detection_rate(self._training, step)
+        return detection_rate(self._ground.training, step)
 
     def losses(self, step: int) -> dict[str, Share]:
         batch = self._ahead.at(step)
         if len(batch.truths) == 0:
             return _nothing(("objectness", "proposal_box", "classifier", "box", "attribute"))
+        training, parts = self._ground.training, self._ground.parts
         inputs = batch.inputs.contiguous(memory_format=torch.channels_last)
-        with half_precision(self._training, inputs.device):
-            c4 = in_parts(lambda place: self._maps(inputs[place]), len(inputs), self._parts)
+        with half_precision(training, inputs.device):
+            c4 = in_parts(lambda place: self._maps(inputs[place]), len(inputs), parts)
         losses = detection_outcome(
-            self._model,
+            self._ground.model,
             c4,
             batch.sizes,
             batch.truths,
-            self._training,
+            training,
             lambda purpose, image: generator_for(
-                self._training.seed, purpose, step, batch.positions[image]
+                training.seed, purpose, step, batch.positions[image]
             ),
-            self._parts,
+            parts,
         ).losses
         weights = losses.weights()
         return {
@@ -173,7 +165,7 @@ class _DetectionPhase:
 
     def _maps(self, inputs: Tensor) -> Tensor:
         """What is left of the trunk: (B, C4, h, w)."""
-        for part in self._model.trunk.parts()[self._batches.first_part :]:
+        for part in self._ground.model.trunk.parts()[self._batches.first_part :]:
             inputs = part(inputs)
         return inputs
 

@@ -29,7 +29,7 @@ from detector.training.checkpoint import (
     write_checkpoint,
 )
 from detector.training.config import DetectorTraining
-from detector.training.phases import Phase, Share, phases_of
+from detector.training.phases import Ground, Phase, Share, phases_of
 from detector.training.photos import TrainingPhotos
 from detector.training.schedule import set_rate
 from detector.training.start import Started
@@ -127,35 +127,51 @@ def train_detector(
     )
     model = _fresh_model(config, training.seed)
     started = Started() if initialise is None else initialise(model)
-    identity = _identity(config, training, photos, label_map, start=started.digest)
-    mark = folder.parent / TRAINED
-    files = [folder / name for name in (CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME)]
-    last = read_trained(mark, identity, files) if together.writes else {}
-    if together.any_says(last is None):
-        # a small trunk takes 0.6 to 0.8 of the time in this layout
-        model.to(together.device).to(memory_format=torch.channels_last)
-        hold_still(model, training)
-        course = _Course(
-            model=model,
-            phases=phases_of(model, photos, training, together, parts),
-            training=training,
-            together=together,
-            losses=losses,
-            identity=identity,
-        )
-        last = course.run(on_step, should_stop)
-        if together.writes:
-            save_detector(folder, model.eval(), label_map)
-            write_trained(mark, identity, last, files)
+    course = _Course(
+        ground=Ground(
+            model=model, photos=photos, training=training, together=together, parts=parts
+        ),
+        losses=losses,
+        identity=_identity(config, training, photos, label_map, start=started.digest),
+    )
+    last = _learnt(course, folder, label_map, on_step, should_stop)
     if together.writes:
         remove_checkpoint(losses.parent)
-    set_aside = _quarantined(photos, together)
+    return _summary(course.ground, started, last)
+
+
+def _learnt(
+    course: "_Course",
+    folder: Path,
+    label_map: LabelMap,
+    on_step: Callable[[StepReport], None] | None,
+    should_stop: Callable[[], bool],
+) -> Mapping[str, float]:
+    """Take the steps and write the detector, unless all that is done; the last step's losses."""
+    ground = course.ground
+    mark = folder.parent / TRAINED
+    files = [folder / name for name in (CONFIG_NAME, LABELS_NAME, WEIGHTS_NAME)]
+    last = read_trained(mark, course.identity, files) if ground.together.writes else {}
+    if ground.together.any_says(last is None):
+        # a small trunk takes 0.6 to 0.8 of the time in this layout
+        ground.model.to(ground.together.device).to(memory_format=torch.channels_last)
+        hold_still(ground.model, ground.training)
+        last = course.run(on_step, should_stop)
+        if ground.together.writes:
+            save_detector(folder, ground.model.eval(), label_map)
+            write_trained(mark, course.identity, last, files)
     assert last is not None
+    return last
+
+
+def _summary(ground: Ground, started: Started, last: Mapping[str, float]) -> TrainingSummary:
+    """What there is to tell afterwards."""
+    photos, warmup = ground.photos, ground.training.crop_warmup
+    set_aside = _quarantined(photos, ground.together)
     return TrainingSummary(
         num_photos=len(photos) - (len(set_aside) - photos.num_unusable),
         num_objects=sum(len(photo.truth.boxes) for photo in photos.photos),
-        num_steps=training.num_steps
-        + (training.crop_warmup.num_steps if training.crop_warmup is not None else 0),
+        num_steps=ground.training.num_steps + (0 if warmup is None else warmup.num_steps),
         quarantined=tuple(set_aside),
         last_losses=last,
         started=started,
@@ -189,10 +205,7 @@ class _Course:
     moments: the optimiser of the phase the next step belongs to; None where that phase begins
     """
 
-    model: AttributeRCNN
-    phases: Sequence[Phase]
-    training: DetectorTraining
-    together: Together
+    ground: Ground
     losses: Path
     identity: str
     moments: Optimizer | None = None
@@ -204,16 +217,18 @@ class _Course:
         begun = self._beginning()
         numbers: dict[str, float] = {}
         first = 0
+        phases = phases_of(self.ground)
+        num_steps = sum(each.num_steps for each in phases)
         with self._history() as history:
-            for phase in self.phases:
+            for phase in phases:
                 try:
-                    for report in self._steps(phase, first, begun):
+                    for report in self._steps(phase, first, num_steps, begun):
                         numbers = dict(report.losses)
                         line = {"step": report.step, "phase": phase.name} | numbers
                         history.write(json.dumps(line) + "\n")
                         is_last = report.step == report.num_steps
-                        is_stopped = self.together.any_says(should_stop()) and not is_last
-                        is_due = report.step % self.training.checkpoint_every == 0
+                        is_stopped = self.ground.together.any_says(should_stop()) and not is_last
+                        is_due = report.step % self.ground.training.checkpoint_every == 0
                         if is_stopped or (is_due and not is_last):
                             history.flush()
                             self._keep(report.step)
@@ -228,9 +243,10 @@ class _Course:
                 first += phase.num_steps
         return numbers
 
-    def _steps(self, phase: Phase, first: int, begun: Checkpoint) -> Iterator[StepReport]:
+    def _steps(
+        self, phase: Phase, first: int, num_steps: int, begun: Checkpoint
+    ) -> Iterator[StepReport]:
         """The steps of a phase that are not done yet, each told when it is taken."""
-        num_steps = sum(each.num_steps for each in self.phases)
         end = first + phase.num_steps
         if begun.step >= end:
             return
@@ -246,16 +262,18 @@ class _Course:
     def _beginning(self) -> Checkpoint:
         """The newest checkpoint, or the start; the model and the history are brought there."""
         folder = self.losses.parent
-        if self.together.writes:
+        if self.ground.together.writes:
             folder.mkdir(parents=True, exist_ok=True)
-        found = latest_checkpoint(folder, self.identity) if self.together.number == 0 else None
-        if found is None and self.together.num == 1:
+        found = (
+            latest_checkpoint(folder, self.identity) if self.ground.together.number == 0 else None
+        )
+        if found is None and self.ground.together.num == 1:
             trim_history(self.losses, 0)
             return Checkpoint(step=0, identity=self.identity, model={}, optimiser={})
-        begun = self.together.share_beginning(
+        begun = self.ground.together.share_beginning(
             found
             or Checkpoint(
-                step=0, identity=self.identity, model=self.model.state_dict(), optimiser={}
+                step=0, identity=self.identity, model=self.ground.model.state_dict(), optimiser={}
             )
         )
         if begun.identity != self.identity:
@@ -263,31 +281,33 @@ class _Course:
                 "the processes of this training see other settings, photos or weights than "
                 "process 0; give every machine the same"
             )
-        self.model.load_state_dict(dict(begun.model))
-        if self.together.writes:
+        self.ground.model.load_state_dict(dict(begun.model))
+        if self.ground.together.writes:
             trim_history(self.losses, begun.step)
         return begun
 
     def _history(self) -> IO[str]:
         """Where the losses of each step go; nowhere in a process that does not write."""
-        if not self.together.writes:
+        if not self.ground.together.writes:
             return open(os.devnull, "w", encoding="utf-8")
         return self.losses.open("a", encoding="utf-8")
 
     def _step(self, phase: Phase, optimiser: Optimizer, step: int) -> dict[str, float]:
         """One update; the losses of the whole batch before it."""
         set_rate(optimiser, phase.rate(step))
-        parts = _of_the_whole(phase.losses(step), self.together)
+        parts = _of_the_whole(phase.losses(step), self.ground.together)
         total = torch.stack(list(parts.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         if total.requires_grad:
             total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.together.sum_gradients(self.model.parameters())
-        if self.training.gradient_clip > 0:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.training.gradient_clip)
+        self.ground.together.sum_gradients(self.ground.model.parameters())
+        if self.ground.training.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(
+                self.ground.model.parameters(), self.ground.training.gradient_clip
+            )
         optimiser.step()
         mine = [float(each.detach()) for each in (*parts.values(), total)]
-        values = self.together.summed(mine)
+        values = self.ground.together.summed(mine)
         numbers = {
             name: round(value, 6) for name, value in zip((*parts, "total"), values, strict=True)
         }
@@ -300,13 +320,13 @@ class _Course:
 
     def _keep(self, step: int) -> None:
         """Write a checkpoint."""
-        if self.together.writes:
+        if self.ground.together.writes:
             write_checkpoint(
                 self.losses.parent,
                 Checkpoint(
                     step=step,
                     identity=self.identity,
-                    model=self.model.state_dict(),
+                    model=self.ground.model.state_dict(),
                     optimiser=self.moments.state_dict() if self.moments is not None else {},
                 ),
             )

@@ -27,7 +27,7 @@ from storage.quarantine import read_quarantine
 from storage.records import ImageSource
 from storage.region_shards import RegionReader, RegionShard
 from storage.region_slices import read_slice
-from tests.builders_detector import photo
+from tests.builders_detector import photo, tiny_model
 from tests.builders_extraction import TINY, Ground
 from tests.builders_photos import lay_parquet, lay_table, lay_tar
 from tests.builders_scenes import block_photos
@@ -111,9 +111,15 @@ def test_photos_of_almost_one_size_may_share_a_batch(
         np.testing.assert_allclose(alone.boxes, shared.boxes, atol=1e-2)
 
 
-def test_exact_regions_are_not_padded(ground: Ground) -> None:
+def test_exact_regions_are_not_padded_nor_photos_of_trunks_whose_grid_moves(
+    ground: Ground,
+) -> None:
+    detector = read_detector(ground.folder / "detector")
     with pytest.raises(DetectorConfigError, match="precision: fast"):
-        extractor_of(read_detector(ground.folder / "detector"), pad_batches=True)
+        extractor_of(detector, pad_batches=True)
+    lite = replace(detector, model=tiny_model(trunk="efficientnet_lite0"))
+    with pytest.raises(DetectorConfigError, match="trunk of a ResNet"):
+        extractor_of(lite, precision="fast", pad_batches=True)
 
 
 def test_other_rules_make_other_settings(ground: Ground) -> None:
