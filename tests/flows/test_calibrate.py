@@ -33,7 +33,7 @@ def test_ranges_lie_beside_the_detector_and_are_taken(tmp_path: Path) -> None:
     assert read_detector(detector).ranges is None
     said: list[str] = []
     lines = calibrate_detector(detector, photos, most=2, tell=said.append)
-    assert said[0] == "measuring 2 photos"
+    assert said[:2] == ["measuring 2 photos", "seen in float32: 1 of 2 photos"]
     loaded = read_detector(detector)
     assert loaded.ranges is not None
     assert loaded.ranges.num_photos == 2
