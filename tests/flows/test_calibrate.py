@@ -39,7 +39,7 @@ def test_ranges_lie_beside_the_detector_and_are_taken(tmp_path: Path) -> None:
     assert loaded.ranges.num_photos == 2
     assert loaded.ranges.digest in lines[0]
     engine = prepare(loaded.model, "fast", engine="openvino-int8", ranges=loaded.ranges)
-    assert engine.describe() == f"fast:openvino-int8-{loaded.ranges.digest}"
+    assert engine.describe().startswith(f"fast:openvino-int8-{loaded.ranges.digest}")
 
 
 def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
