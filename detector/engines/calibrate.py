@@ -29,7 +29,7 @@ from storage.records import DecodedImage
 NUM_PHOTOS = 8
 _NUM_COMPARED = 2  # of them, which give no ranges but judge them
 _NUM_REGIONS = 48  # of a photo that go through the last stage
-_IN_FLOAT = ("trunk.stem", "rpn_head.logits", "rpn_head.deltas")
+_IN_FLOAT = ("trunk.stem", "rpn_head")
 """Parts that cost little and whose values count one by one; detections hang on their order."""
 _MEAN_DIGITS = 5
 

@@ -16,11 +16,12 @@ from detector.bin_sums import region_shares
 from detector.boxes import corners_to_pool
 from detector.config import DetectorConfig
 from detector.engines.openvino_graph import GraphBuilder, blocks_of, shortcut_conv
-from detector.engines.processor import has_vnni
+from detector.engines.processor import has_bfloat16, has_vnni
 from detector.engines.quiet_openvino import openvino
 from detector.engines.ranges import Range, Ranges, check_ranges
 from detector.folding import fold_norms
 from detector.model import AttributeRCNN
+from detector.proposal_head import ProposalHead
 from detector.resnext import ResNetRes5
 
 _CHUNK = 8  # regions at once: their maps stay in the cache
@@ -59,13 +60,14 @@ class OpenVinoEngine:
             assert ranges is not None, "int8 needs ranges"
             check_ranges(ranges, model)
             by_name = ranges.by_convolution
-            self._facts = f"int8-{ranges.digest}" + ("" if has_vnni() else "-narrow")
+            self._facts = "-".join(("int8", ranges.digest, *_facts_of_processor()))
         names: dict[nn.Module, str] = {layer: name for name, layer in folded.named_modules()}
         builder = GraphBuilder(names, by_name, 1 if has_vnni() else 2)
         float_kind = "bf16" if arithmetic == "bf16" else "f32"
         compiler = _Compiler(float_kind, threads or torch.get_num_threads())
         self._trunk = compiler.compile(builder.trunk(folded.trunk))
-        self._proposal_head = compiler.compile(builder.proposal_head(folded.rpn_head))
+        hidden_kind = "bf16" if arithmetic == "int8" and has_bfloat16() else float_kind
+        self._proposal_head = _ProposalHead(folded.rpn_head, builder, compiler, hidden_kind)
         self._regions = _Regions(folded, builder, compiler)
         for compiled in ("trunk", "rpn_head", "res5"):  # or they would be twice in memory
             setattr(folded, compiled, nn.Identity())
@@ -88,7 +90,7 @@ class OpenVinoEngine:
         return self._width
 
     def describe(self) -> str:
-        """The engine, its arithmetic and its ranges; "narrow": weights of 7 bits, without VNNI."""
+        """The engine, its arithmetic and its ranges, and what else decides digits."""
         return f"fast:openvino-{self._facts}"
 
     def trunk(self, pixels: Tensor) -> Tensor:
@@ -97,8 +99,7 @@ class OpenVinoEngine:
 
     def rpn_head(self, c4: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C4, h, w) -> logits (B, A, h, w), deltas (B, 4 * A, h, w)."""
-        logits, deltas = self._proposal_head(c4.permute(0, 2, 3, 1))
-        return logits, deltas
+        return self._proposal_head(c4)
 
     def anchors(self, c4: Tensor) -> Tensor:
         """Anchors of all cells of a map; (h * w * A, 4), order y, x, anchor."""
@@ -119,6 +120,31 @@ class OpenVinoEngine:
     def attribute_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
         """(R, D), (R,) int64 -> (R, attributes)."""
         return self._model.attribute_logits(features, class_ids)
+
+
+def _facts_of_processor() -> list[str]:
+    """narrow: without VNNI weights have 7 bits; bf16: where `_ProposalHead` computes with it."""
+    facts = {"narrow": not has_vnni(), "bf16": has_bfloat16()}
+    return [name for name, is_so in facts.items() if is_so]
+
+
+class _ProposalHead:
+    """(B, C4, h, w) -> logits (B, A, h, w), deltas (B, 4 * A, h, w).
+
+    Among 8-bit convolutions its own is in bfloat16 where the processor has it, whose errors are
+    small beside those of the map. Logits are in float32 always: many anchors are nearly even, and
+    with 8 bits of mantissa other ones survive suppression.
+    """
+
+    def __init__(
+        self, head: ProposalHead, builder: GraphBuilder, compiler: "_Compiler", hidden_kind: str
+    ) -> None:
+        self._hidden = compiler.compile(builder.proposal_hidden(head), hidden_kind)
+        self._outputs = compiler.compile(builder.proposal_outputs(head), "f32")
+
+    def __call__(self, c4: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = self._outputs(*self._hidden(c4.permute(0, 2, 3, 1)))
+        return logits, deltas
 
 
 class _Regions:
@@ -207,6 +233,7 @@ class _Compiler:
             "NUM_STREAMS": 1,
         }
 
-    def compile(self, graph: openvino.Model) -> _Network:
-        """Make a graph ready to run."""
-        return _Network(self._core.compile_model(graph, "CPU", self._options))
+    def compile(self, graph: openvino.Model, float_kind: str | None = None) -> _Network:
+        """Make a graph ready to run; `float_kind` instead of the compiler's."""
+        options = self._options | ({"INFERENCE_PRECISION_HINT": float_kind} if float_kind else {})
+        return _Network(self._core.compile_model(graph, "CPU", options))

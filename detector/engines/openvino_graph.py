@@ -56,12 +56,18 @@ class GraphBuilder:
             features = self._part(part, features)
         return openvino.Model([ops.result(_channels_last(features))], [pixels], "trunk")
 
-    def proposal_head(self, head: ProposalHead) -> openvino.Model:
-        """(B, h, w, C4) -> (B, A, h, w), (B, 4 * A, h, w)."""
+    def proposal_hidden(self, head: ProposalHead) -> openvino.Model:
+        """(B, h, w, C4) -> (B, h, w, C), what logits and deltas are read from."""
         c4 = ops.parameter([-1, -1, -1, head.conv.in_channels], np.float32)
         hidden = ops.relu(self.convolution(head.conv, _channels_first(c4)))
-        outputs = [self.convolution(each, hidden) for each in (head.logits, head.deltas)]
-        return openvino.Model([ops.result(each) for each in outputs], [c4], "proposal_head")
+        return openvino.Model([ops.result(_channels_last(hidden))], [c4], "proposal_hidden")
+
+    def proposal_outputs(self, head: ProposalHead) -> openvino.Model:
+        """(B, h, w, C) -> logits (B, A, h, w), deltas (B, 4 * A, h, w)."""
+        hidden = ops.parameter([-1, -1, -1, head.logits.in_channels], np.float32)
+        maps = _channels_first(hidden)
+        outputs = [self.convolution(each, maps) for each in (head.logits, head.deltas)]
+        return openvino.Model([ops.result(each) for each in outputs], [hidden], "proposal_outputs")
 
     def res5(self, res5: ResNetRes5 | LiteRes5, in_width: int) -> openvino.Model:
         """(R, P, P, C4) -> (R, D): the last stage and the mean over its bins."""

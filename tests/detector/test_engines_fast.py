@@ -96,14 +96,19 @@ def test_eight_bits_stay_close_after_calibration() -> None:
     assert ranges.likeness == pytest.approx(float(likeness), abs=0.01)
 
 
-def test_weights_of_seven_bits_are_another_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_decides_digits_is_in_the_name_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     module = pytest.importorskip("detector.engines.openvino_engine", exc_type=ImportError)
     model = tiny_model()
     ranges = replace(ONE_RANGE, weights_digest=digest_of(model))
-    for has_vnni, ending in ((True, ranges.digest), (False, f"{ranges.digest}-narrow")):
+    for has_vnni, has_bfloat16, ending in (
+        (True, False, ""),
+        (False, False, "-narrow"),
+        (True, True, "-bf16"),
+    ):
         monkeypatch.setattr(module, "has_vnni", lambda has_vnni=has_vnni: has_vnni)
+        monkeypatch.setattr(module, "has_bfloat16", lambda has=has_bfloat16: has)
         engine = prepare(model, "fast", engine="openvino-int8", ranges=ranges)
-        assert engine.describe() == f"fast:openvino-int8-{ending}"
+        assert engine.describe() == f"fast:openvino-int8-{ranges.digest}{ending}"
 
 
 def test_calibration_is_the_same_every_time_and_leaves_the_model_alone() -> None:
@@ -192,12 +197,10 @@ def test_the_first_blocks_stay_in_float_until_features_are_alike(
     assert list(calibrate(model, [decoded()]).by_convolution) == list(whole.by_convolution)
 
 
-def test_the_outputs_of_the_proposal_head_and_the_stem_stay_in_float() -> None:
+def test_the_proposal_head_and_the_stem_stay_in_float() -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     names = calibrate(tiny_model(), [decoded()], least_likeness=0.0).by_convolution
-    assert [name for name in names if name.startswith(("rpn_head", "trunk.stem"))] == [
-        "rpn_head.conv"
-    ]
+    assert not [name for name in names if name.startswith(("rpn_head", "trunk.stem"))]
     assert any(name.startswith("trunk.stages") for name in names)
 
 
