@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from detector.anchors import visible_anchors
+from detector.config import DetectorConfig
 from detector.model import AttributeRCNN
 from detector.proposals import propose
 from detector.training.config import DetectorTraining
@@ -101,26 +102,82 @@ def detection_outcome(
         logits, deltas, anchors, sizes, truths, training, generator_of
     )
     with torch.no_grad():
-        proposals = propose(
-            logits,
-            deltas,
-            anchors,
-            sizes,
-            pre_nms_top_n=training.pre_nms_top_n,
-            post_nms_top_n=training.post_nms_top_n,
-            nms_overlap=model.config.proposal_nms_overlap,
-            min_size=model.config.proposal_min_size,
+        samples = _sampled(
+            logits, deltas, anchors, sizes, truths, model.config, training, generator_of
         )
-        samples = tuple(
-            sample_regions(
-                torch.cat((found.boxes, truth.boxes)),
-                truth,
-                model.config.box_weights,
-                training,
-                generator_of("regions", image),
-            )
-            for image, (found, truth) in enumerate(zip(proposals, truths, strict=True))
+    judged = _judge(model, c4, samples, training, parts)
+    losses = DetectorLosses(
+        objectness=objectness,
+        proposal_box=proposal_box,
+        classifier=judged.classifier,
+        box=judged.box,
+        attribute=judged.attribute,
+        counts=Counts(
+            anchors=num_anchors,
+            regions=len(judged.class_logits),
+            positives=len(judged.attribute_logits),
+        ),
+    )
+    return Outcome(
+        losses=losses,
+        samples=samples,
+        class_logits=judged.class_logits,
+        attribute_logits=judged.attribute_logits,
+    )
+
+
+def _sampled(
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    truths: Sequence[Truth],
+    config: DetectorConfig,
+    training: DetectorTraining,
+    generator_of: GeneratorOf,
+) -> tuple[RegionSample, ...]:
+    """Proposals of each image and its true boxes, as many as the heads learn from."""
+    proposals = propose(
+        logits,
+        deltas,
+        anchors,
+        sizes,
+        pre_nms_top_n=training.pre_nms_top_n,
+        post_nms_top_n=training.post_nms_top_n,
+        nms_overlap=config.proposal_nms_overlap,
+        min_size=config.proposal_min_size,
+    )
+    return tuple(
+        sample_regions(
+            torch.cat((found.boxes, truth.boxes)),
+            truth,
+            config.box_weights,
+            training,
+            generator_of("regions", image),
         )
+        for image, (found, truth) in enumerate(zip(proposals, truths, strict=True))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """What the heads say of sampled regions, and the losses of that."""
+
+    class_logits: Tensor
+    attribute_logits: Tensor
+    classifier: Tensor
+    box: Tensor
+    attribute: Tensor
+
+
+def _judge(
+    model: AttributeRCNN,
+    c4: Tensor,
+    samples: Sequence[RegionSample],
+    training: DetectorTraining,
+    parts: int,
+) -> _Judged:
+    """Regions through the last stage and the heads; attributes of the positive ones alone."""
     boxes = [sample.boxes for sample in samples]
     with half_precision(training, c4.device):
         features = in_parts(
@@ -131,9 +188,9 @@ def detection_outcome(
     positive = torch.nonzero(class_ids > 0).flatten()
     attribute_logits = model.attribute_head(features[positive], class_ids[positive])
     attributes = torch.cat([sample.attributes for sample in samples])[positive]
-    losses = DetectorLosses(
-        objectness=objectness,
-        proposal_box=proposal_box,
+    return _Judged(
+        class_logits=class_logits,
+        attribute_logits=attribute_logits,
         classifier=classifier_loss(class_logits, class_ids),
         box=box_loss(box_deltas, class_ids, torch.cat([sample.deltas for sample in samples])),
         attribute=attribute_loss(
@@ -141,13 +198,6 @@ def detection_outcome(
             attribute_targets(attributes, model.config.num_attributes),
             training.attribute_loss_weight,
         ),
-        counts=Counts(anchors=num_anchors, regions=len(class_ids), positives=len(positive)),
-    )
-    return Outcome(
-        losses=losses,
-        samples=samples,
-        class_logits=class_logits,
-        attribute_logits=attribute_logits,
     )
 
 

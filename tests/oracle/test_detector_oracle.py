@@ -1,183 +1,57 @@
-"""The detector against recorded outputs of microsoft/scene_graph_benchmark, stage by stage.
-
-Every network, image and variant listed in `cases.json` is run; nothing is named here. Tolerances
-are those of the oracle's README: random deep networks amplify rounding, so features and logits may
-differ by 2e-3 + 1e-3 relative, boxes by 2e-2 px, scores by 1e-3. Numbers, labels, order are exact.
-"""
+"""The detector against the recorded outputs of `detector_cases`, stage by stage."""
 
 import base64
 import json
-from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file
-from torch import Generator, Tensor
 
 from detector import load_detector
 from detector.anchors import visible_anchors
 from detector.checkpoints import read_detector
 from detector.compat import PUBLISHED, Compat
-from detector.engine import Engine
-from detector.engines import prepare
-from detector.model import AttributeRCNN
 from detector.postprocess import keep_regions
-from detector.preprocess import ModelImages, to_model_images
-from detector.proposals import Proposals, propose
 from detector.published.checkpoint_names import (
     from_published,
     to_published,
 )
 from detector.published.sizes import NOT_IN_TENSORS
-from detector.published.weights_file import read_published_weights
 from detector.published.yaml_keys import config_from_settings
-from detector.see import Detections, see
-from detector.training.objective import RPN_WEIGHTS, detection_outcome
-from detector.training.published_settings import training_from_settings
-from detector.training.targets import Truth, deltas_to_truth, match_anchors
-from detector.training.train import hold_still
-from detector.weights import load_weights
-from tests.locations import oracle_dir, oracle_files
+from detector.see import see
+from tests.oracle.detector_cases import (
+    CASES,
+    ENGINES,
+    FOLDER,
+    IMAGES,
+    NETWORKS,
+    PIXELS,
+    SCORES,
+    VALUES,
+    VARIANTS,
+    agree,
+    agree_on_attributes,
+    c4_of,
+    engine_of,
+    expected,
+    given_boxes,
+    images_of,
+    listed,
+    model_of,
+    photo_of,
+    proposals_of,
+    propose_as_configured,
+    same,
+    settings_of,
+    tensors_of,
+    to_original,
+    weights_of,
+)
 
 pytestmark = pytest.mark.oracle
-FOLDER = oracle_dir("detector")
-CASES: dict[str, Any] = (
-    json.loads(oracle_files("detector", "cases.json")[0].read_text()) if FOLDER.is_dir() else {}
-)
-NETWORKS: dict[str, Any] = CASES.get("networks", {})
-VALUES = {"rtol": 1e-3, "atol": 2e-3}
-PIXELS = {"rtol": 0.0, "atol": 2e-2}
-SCORES = {"rtol": 0.0, "atol": 1e-3}
-PUBLISHED_LOSSES = {
-    "objectness": "loss_objectness",
-    "proposal_box": "loss_rpn_box_reg",
-    "classifier": "loss_classifier",
-    "box": "loss_box_reg",
-    "attribute": "loss_attribute",
-}
-SWAPPABLE = 1e-5  # attribute labels of scores closer than this may change places
-
-
-def listed(cases: list[Any]) -> list[Any]:
-    """Cases as parameters; one skipped case where there is no oracle."""
-    if not FOLDER.is_dir():
-        skip = pytest.mark.skip(reason="no recorded outputs; set OSCAR_ORACLE_DIR to their folder")
-        return [pytest.param(None, marks=skip)]
-    assert cases, f"{FOLDER} lists no cases"
-    return cases
-
-
-IMAGES = listed([(name, i) for name, net in NETWORKS.items() for i in range(len(net["images"]))])
-VARIANTS = listed(
-    [
-        (name, i, variant)
-        for name, net in NETWORKS.items()
-        for i in range(len(net["images"]))
-        for variant in net["variants"]
-    ]
-)
-
-
-@cache
-def tensors_of(network: str) -> dict[str, Tensor]:
-    return load_file(FOLDER / f"{network}.cases.safetensors")
-
-
-def given_boxes(network: str, number: int) -> list[str]:
-    """Names of the runs of one image in which boxes were given."""
-    names = [name.split(".") for name in tensors_of(network)]
-    return sorted(n[1] for n in names if n[0] == f"img{number}" and n[2:] == ["in_boxes"])
-
-
-@cache
-def weights_of(network: str) -> dict[str, Tensor]:
-    return read_published_weights(FOLDER / f"{network}.weights.safetensors")
-
-
-@cache
-def model_of(network: str) -> AttributeRCNN:
-    model = AttributeRCNN(config_from_settings(NETWORKS[network]["config_overrides"]))
-    load_weights(model, from_published(weights_of(network), model.cell_anchors), network)
-    return model.eval()
-
-
-@cache
-def engine_of(network: str, kind: str) -> Engine:
-    """The model itself, or what is made of it to be exact and quick."""
-    return model_of(network) if kind == "textbook" else prepare(model_of(network))
-
-
-ENGINES = pytest.mark.parametrize("kind", ["textbook", "exact"])
-
-
-def settings_of(network: str, variant: str) -> dict[str, Any]:
-    entry = NETWORKS[network]["variants"][variant]
-    return NETWORKS[network]["config_overrides"] | entry
-
-
-@cache
-def photo_of(network: str, number: int) -> np.ndarray:
-    path = FOLDER / NETWORKS[network]["images"][number]["file"]
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
-@cache
-def images_of(network: str, *numbers: int) -> ModelImages:
-    photos = [photo_of(network, number) for number in numbers]
-    return to_model_images(photos, model_of(network).config)
-
-
-def expected(network: str, number: int, prefix: str = "") -> dict[str, Tensor]:
-    """Tensors of one image (and variant) by the rest of their names."""
-    head = f"img{number}.{prefix}"
-    found = {k.removeprefix(head): v for k, v in tensors_of(network).items() if k.startswith(head)}
-    assert found, f"{network} has nothing under {head}"
-    return found
-
-
-@cache
-def c4_of(network: str, number: int) -> Tensor:
-    with torch.no_grad():
-        return model_of(network).trunk(images_of(network, number).pixels)
-
-
-@cache
-def proposals_of(network: str, number: int) -> Proposals:
-    model, c4 = model_of(network), c4_of(network, number)
-    with torch.no_grad():
-        logits, deltas = model.rpn_head(c4)
-    return propose_as_configured(model, c4, logits, deltas, images_of(network, number).sizes)[0]
-
-
-def propose_as_configured(
-    model: AttributeRCNN, c4: Tensor, logits: Tensor, deltas: Tensor, sizes: Any
-) -> list[Proposals]:
-    return propose(
-        logits,
-        deltas,
-        model.anchors(c4),
-        sizes,
-        pre_nms_top_n=model.config.pre_nms_top_n,
-        post_nms_top_n=model.config.post_nms_top_n,
-        nms_overlap=model.config.proposal_nms_overlap,
-        min_size=model.config.proposal_min_size,
-    )
-
-
-def agree(found: Tensor, wanted: Tensor, tolerance: Mapping[str, float], what: str) -> None:
-    torch.testing.assert_close(
-        found.float(), wanted.float(), **tolerance, msg=lambda text: f"{what}: {text}"
-    )
-
-
-def same(found: Tensor, wanted: Tensor, what: str) -> None:
-    assert found.tolist() == wanted.tolist(), what
 
 
 @pytest.mark.parametrize("network", listed(list(NETWORKS)))
@@ -438,130 +312,6 @@ def read_predictions(path: Path) -> dict[str, Any]:
         key, content = line.split("\t")
         rows[key] = json.loads(content)
     return rows
-
-
-def to_original(boxes: Tensor, images: ModelImages, position: int = 0) -> Tensor:
-    from detector.detect import to_original_pixels
-
-    return to_original_pixels(boxes, images.sizes[position], images.original_sizes[position])
-
-
-def agree_on_attributes(found: Detections, wanted: Mapping[str, Tensor]) -> None:
-    """Equal logits (where recorded), equal scores in order, equal label for every score > 0."""
-    if "attr_logits" in wanted:
-        agree(found.attribute_logits, wanted["attr_logits"], VALUES, "attr_logits")
-    scores, wanted_scores = found.attributes.scores, wanted["attr_scores"]
-    agree(scores, wanted_scores, SCORES, "attr_scores")
-    for row in range(len(scores)):
-        same(wanted_scores[row] > 0, scores[row] > 0, "attribute slots used")
-        num = int((wanted_scores[row] > 0).sum())
-        ours, theirs = found.attributes.ids[row, :num], wanted["attr_labels"][row, :num].long()
-        for slot in torch.nonzero(ours != theirs).flatten().tolist():
-            twins = torch.nonzero(
-                (wanted_scores[row, :num] - wanted_scores[row, slot]).abs() < SWAPPABLE
-            ).flatten()
-            assert ours[slot] in theirs[twins], f"attribute labels of region {row}"
-
-
-@cache
-def training_case(network: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    recorded = load_file(FOLDER / f"{network}.train.safetensors")
-    return json.loads((FOLDER / f"{network}.train.json").read_text()), recorded
-
-
-def truth_of(recorded: Mapping[str, Tensor], number: int) -> Truth:
-    return Truth(
-        boxes=recorded[f"target{number}.boxes"],
-        class_ids=recorded[f"target{number}.labels"],
-        attributes=recorded[f"target{number}.attributes"],
-    )
-
-
-def whole_sample(purpose: str, image: int) -> Generator:
-    return Generator().manual_seed(0)  # every candidate fits into the sample
-
-
-TRAINED = sorted(path.name.removesuffix(".train.json") for path in FOLDER.glob("*.train.json"))
-
-
-@pytest.mark.parametrize("network", listed(TRAINED) if TRAINED or not FOLDER.is_dir() else [])
-def test_what_anchors_are_to_learn(network: str) -> None:
-    entry, recorded = training_case(network)
-    training = training_from_settings(entry["config"])
-    num = sum(name.startswith("rpn_labels") for name in recorded)
-    model, images = model_of(network), images_of(network, *range(num))
-    assert list(images.pixels.shape[2:]) == entry["padded_hw"]
-    with torch.no_grad():
-        anchors = model.anchors(model.trunk(images.pixels))
-    for number, size in enumerate(images.sizes):
-        truth = truth_of(recorded, number)
-        matches = match_anchors(
-            anchors,
-            visible_anchors(anchors, *size),
-            truth.boxes,
-            foreground_overlap=training.anchor_foreground_overlap,
-            background_overlap=training.anchor_background_overlap,
-        )
-        same(matches.labels.to(torch.int8), recorded[f"rpn_labels{number}"], "rpn_labels")
-        positive = torch.nonzero(matches.labels > 0).flatten()
-        same(positive, recorded[f"rpn_pos_index{number}"], "rpn_pos_index")
-        targets = deltas_to_truth(
-            anchors[positive], truth.boxes, matches.matched[positive], RPN_WEIGHTS
-        )
-        agree(targets, recorded[f"rpn_pos_targets{number}"], VALUES, "rpn_pos_targets")
-
-
-@pytest.mark.parametrize("network", listed(TRAINED) if TRAINED or not FOLDER.is_dir() else [])
-def test_one_training_step_losses_and_gradients(network: str) -> None:
-    entry, recorded = training_case(network)
-    training = training_from_settings(entry["config"])
-    num = sum(name.startswith("rpn_labels") for name in recorded)
-    images = images_of(network, *range(num))
-    model = AttributeRCNN(config_from_settings(entry["config"]))
-    load_weights(model, from_published(weights_of(network), model.cell_anchors), network)
-    hold_still(model, training)
-    outcome = detection_outcome(
-        model,
-        model.trunk(images.pixels),
-        images.sizes,
-        [truth_of(recorded, number) for number in range(num)],
-        training,
-        whole_sample,
-    )
-    for number, sample in enumerate(outcome.samples):
-        agree(sample.boxes, recorded[f"proposals{number}"], PIXELS, "proposals")
-        same(sample.class_ids, recorded[f"box_labels{number}"], "box_labels")
-        positive = sample.class_ids > 0
-        wanted = recorded[f"box_targets{number}"][positive]
-        agree(sample.deltas[positive], wanted, VALUES, "box_targets")
-    agree(outcome.class_logits, recorded["class_logits"], VALUES, "class_logits")
-    agree(outcome.attribute_logits, recorded["attr_logits"], VALUES, "attr_logits")
-    parts = {PUBLISHED_LOSSES[name]: part for name, part in outcome.losses.parts().items()}
-    found = {name: part.item() for name, part in parts.items()}
-    assert found == pytest.approx(entry["losses"], rel=1e-4, abs=1e-5)
-    assert outcome.losses.total.item() == pytest.approx(entry["total"], rel=1e-4)
-    outcome.losses.total.backward()
-    gradients = published_gradients(model)
-    for name in entry["trainable"]:
-        norm = gradients[name].norm().item()
-        assert norm == pytest.approx(entry["grad_l2"][name], rel=2e-3, abs=2e-3), name
-    assert not set(entry["frozen"]) & set(gradients)
-    for name, wanted in recorded.items():
-        if name.startswith("grad."):
-            agree(gradients[name.removeprefix("grad.")], wanted, VALUES, name)
-
-
-def published_gradients(model: AttributeRCNN) -> dict[str, Tensor]:
-    """Gradients under the published names; those of parts that are held still are left out."""
-    gradients = {name: weight.grad for name, weight in model.named_parameters()}
-    known = {name: grad for name, grad in gradients.items() if grad is not None}
-    filled = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
-    places = to_published(filled | known, model.cell_anchors)
-    still = to_published(
-        {name: torch.full_like(tensor, float(name in known)) for name, tensor in filled.items()},
-        model.cell_anchors,
-    )
-    return {name: grad for name, grad in places.items() if still[name].any()}
 
 
 def test_quirks_are_off_unless_asked_for() -> None:
