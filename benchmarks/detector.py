@@ -152,7 +152,13 @@ def measure() -> list[Figure]:
             look = _look(way, engine, images)
             if number > 0:
                 looks[way].append(look)
-    return [*_speed(looks, engines["fast"].describe()), *_memory(peaks), *_bound(engines, looks)]
+    return [
+        *_speed(looks, engines["fast"].describe()),
+        _figure("fast_in_8_bits", [ranges.share], "share of products"),
+        _figure("fast_likeness", [ranges.likeness], "cosine"),
+        *_memory(peaks),
+        *_bound(engines, looks),
+    ]
 
 
 def _speed(looks: dict[Way, list[Look]], fast: str) -> list[Figure]:
