@@ -6,6 +6,7 @@ only what differs. Overlaps are intersection over union.
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from typing import Literal
 
 from detector.constants import (
@@ -60,6 +61,9 @@ class RegionRules:
             raise DetectorConfigError("regions: need `min_regions` >= 0 and `max_regions` >= 1")
         if self.max_attributes_per_region < 1:
             raise DetectorConfigError("regions: `max_attributes_per_region` must be at least 1")
+        for name in ("score_threshold", "nms_overlap", "attribute_threshold"):
+            if not isfinite(getattr(self, name)):
+                raise DetectorConfigError(f"regions: `{name}` must be a finite number")
 
 
 RulesName = Literal["vinvl_released", "vinvl_readme"]
@@ -177,6 +181,9 @@ class DetectorConfig:
             )
         if not self.anchor_sizes or not self.aspect_ratios:
             raise DetectorConfigError("detector: `anchor_sizes` and `aspect_ratios` must not be []")
+        for name in ("anchor_sizes", "aspect_ratios", "pixel_std", "box_weights"):
+            if not all(isfinite(each) and each > 0 for each in getattr(self, name)):
+                raise DetectorConfigError(f"detector: `{name}` must be finite numbers above 0")
 
     @property
     def num_anchors(self) -> int:

@@ -42,6 +42,8 @@ def detect(
         rules: Which regions are kept; None takes the detector's own.
         compat: Quirks of the original; None for none.
     """
+    if not images:
+        return []
     batch = to_model_images([image.pixels for image in images], engine.config)
     return to_regions(see(engine, batch, rules=rules, compat=compat), batch, images, label_map)
 

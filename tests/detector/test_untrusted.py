@@ -10,16 +10,18 @@ from PIL import Image
 
 from detector import load_detector
 from detector.checkpoints import save_detector
+from detector.config import RegionRules
+from detector.detect import detect
 from detector.engine import Engine
 from detector.engines import prepare
 from detector.engines.torch_engine import TorchEngine
-from detector.errors import CheckpointError, DetectorError
+from detector.errors import CheckpointError, DetectorConfigError, DetectorError
 from detector.load import Detector
 from detector.model import AttributeRCNN
 from detector.preprocess import to_model_images
 from detector.see import see
 from storage.published.label_maps import LabelMap
-from tests.builders_detector import photo, tiny_model
+from tests.builders_detector import photo, tiny_config, tiny_model
 
 LABELS = LabelMap(
     class_names=("__background__", *"abcde"), attribute_names=("__no_attribute__", *"pqrstuvw")
@@ -71,7 +73,22 @@ def test_photos_of_any_shape_keep_their_boxes_inside(
 
 def test_no_photos_have_no_regions_and_any_iterable_is_seen(detector: Detector) -> None:
     assert detector.detect([]) == []
+    assert detect(detector.engine, [], detector.label_map) == []
     assert len(detector.detect(photo(seed=each) for each in range(2))) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["anchor_sizes", "aspect_ratios", "pixel_std", "box_weights"])
+def test_settings_that_divide_by_nothing_are_refused(name: str) -> None:
+    values = getattr(tiny_config(), name)
+    for number in (0.0, -1.0, NAN, INF):
+        with pytest.raises(DetectorConfigError, match=name):
+            tiny_config(**{name: (*values[:-1], number)})
+
+
+@pytest.mark.parametrize("name", ["score_threshold", "nms_overlap", "attribute_threshold"])
+def test_thresholds_are_numbers(name: str) -> None:
+    with pytest.raises(DetectorConfigError, match=name):
+        RegionRules(**{name: NAN})
 
 
 @pytest.mark.parametrize(
