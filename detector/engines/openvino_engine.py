@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from detector.bin_sums import region_shares
 from detector.boxes import corners_to_pool
@@ -24,7 +25,8 @@ from detector.model import AttributeRCNN
 from detector.proposal_head import ProposalHead
 from detector.resnext import ResNetRes5
 
-_CHUNK = 8  # regions at once: their maps stay in the cache
+_REGIONS = 8  # at once: their maps stay in the cache
+_CELLS = 256  # at once, where each is computed by itself
 
 
 class OpenVinoEngine:
@@ -157,15 +159,22 @@ class _Regions:
     def __init__(self, model: AttributeRCNN, builder: GraphBuilder, compiler: "_Compiler") -> None:
         self._config = model.config
         self._width = model.feature_width
-        self._plain = compiler.compile(builder.res5(model.res5, model.trunk.width))
-        self._on_map: _Network | None = None
+        bins = (_REGIONS, model.config.pooled_size, model.config.pooled_size)
+        plain = builder.res5(model.res5, model.trunk.width, bins)
+        self._plain = _OfRows(compiler.compile(plain), _REGIONS)
+        self._on_map: _OfRows | None = None
         if isinstance(model.res5, ResNetRes5):
             first = blocks_of(model.res5.blocks)[0]
             shortcut = shortcut_conv(first)
             if shortcut is not None:
                 self._steps = [first.conv1.stride[0], shortcut.stride[0]]
-                self._on_map = compiler.compile(builder.map_convolution([first.conv1, shortcut]))
-                self._from_bins = compiler.compile(builder.res5_from_bins(model.res5))
+                on_map = builder.map_convolution([first.conv1, shortcut], _CELLS)
+                self._on_map = _OfRows(compiler.compile(on_map), _CELLS)
+                inner, outer = (
+                    (_REGIONS, -(-bins[1] // step), -(-bins[2] // step)) for step in self._steps
+                )
+                from_bins = builder.res5_from_bins(model.res5, inner, outer)
+                self._from_bins = _OfRows(compiler.compile(from_bins), _REGIONS)
 
     def __call__(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """(B, C4, h, w), B times (n, 4) -> (R, D)."""
@@ -178,20 +187,29 @@ class _Regions:
             stride=self._config.anchor_stride,
             sampling_ratio=self._config.sampling_ratio,
         )
-        maps = c4.permute(0, 2, 3, 1)
-        network, sources, steps = self._plain, [maps], [1]
-        if self._on_map is not None and len(shares) * size**2 > 2 * maps[..., 0].numel():
-            network, sources, steps = self._from_bins, self._on_map(maps), self._steps
-        rows = [source.reshape(-1, source.shape[3]) for source in sources]
+        cells = c4.permute(0, 2, 3, 1).reshape(-1, c4.shape[1])
+        network, sources, steps = self._plain, [cells], [1]
+        if self._on_map is not None and len(shares) * size**2 > 2 * len(cells):
+            network, sources, steps = (
+                self._from_bins,
+                self._mapped(self._on_map, cells),
+                self._steps,
+            )
         features = torch.empty(len(shares), self._width)
-        for first in range(0, len(shares), _CHUNK):
-            last = min(first + _CHUNK, len(shares))
+        for first in range(0, len(shares), _REGIONS):
+            last = min(first + _REGIONS, len(shares))
             pooled = [
                 _as_squares(shares.bins(first, last, step).of(each), last - first)
-                for each, step in zip(rows, steps, strict=True)
+                for each, step in zip(sources, steps, strict=True)
             ]
             features[first:last] = network(*pooled)[0]
         return features
+
+    @staticmethod
+    def _mapped(network: "_OfRows", cells: Tensor) -> list[Tensor]:
+        """(cells, C4) -> (cells, C) of both convolutions."""
+        parts = [network(some) for some in torch.split(cells, _CELLS)]
+        return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
 def _as_squares(bins: Tensor, num_regions: int) -> Tensor:
@@ -220,6 +238,21 @@ class _Network:
             torch.from_numpy(request.get_output_tensor(number).data.copy())
             for number in range(len(self._compiled.outputs))
         ]
+
+
+class _OfRows:
+    """A graph of a fixed number of rows (regions, cells); fewer are filled up with zeros."""
+
+    def __init__(self, network: _Network, num_rows: int) -> None:
+        self._network = network
+        self._num_rows = num_rows
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """All outputs, copied; rows that were filled up are left out."""
+        num = len(inputs[0])
+        missing = self._num_rows - num
+        filled = [functional.pad(each, (0, 0) * (each.dim() - 1) + (0, missing)) for each in inputs]
+        return [each[:num] for each in self._network(*(filled if missing else inputs))]
 
 
 class _Compiler:

@@ -6,7 +6,10 @@ one scale per output channel; what their rounding adds to a channel on average (
 are read have means) is taken off its bias. OpenVINO turns the pairs into integer arithmetic when it
 compiles.
 
-Letters: B images, R regions, C channels, h x w cells.
+Graphs of the trunk and of the proposal head take maps of any size, the others a fixed number of
+regions or cells: OpenVINO then puts more steps together and moves no channels.
+
+Letters: B images, R regions, C channels, h x w cells, P / p bins a side before / after a stride.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,6 +27,8 @@ from detector.resnext import Bottleneck, ResNetC4, ResNetRes5, Stem
 
 Node = Any
 """A node or an output of the graph; OpenVINO's stubs do not tell them apart."""
+_Bins = tuple[int, int, int]
+"""Regions, and bins down and across."""
 
 _SIX = 6.0  # where ReLU6 ends
 _LARGEST_WEIGHT = 127  # of 8 bits with a sign
@@ -69,9 +74,9 @@ class GraphBuilder:
         outputs = [self.convolution(each, maps) for each in (head.logits, head.deltas)]
         return openvino.Model([ops.result(each) for each in outputs], [hidden], "proposal_outputs")
 
-    def res5(self, res5: ResNetRes5 | LiteRes5, in_width: int) -> openvino.Model:
+    def res5(self, res5: ResNetRes5 | LiteRes5, in_width: int, bins: _Bins) -> openvino.Model:
         """(R, P, P, C4) -> (R, D): the last stage and the mean over its bins."""
-        pooled = ops.parameter([-1, -1, -1, in_width], np.float32)
+        pooled = ops.parameter([*bins, in_width], np.float32)
         features = _channels_first(pooled)
         if isinstance(res5, LiteRes5):
             features = self._part(res5.stages, features)
@@ -81,28 +86,31 @@ class GraphBuilder:
         mean = ops.reduce_mean(features, ops.constant(np.array([2, 3])), False)
         return openvino.Model([ops.result(mean)], [pooled], "res5")
 
-    def map_convolution(self, convs: list[nn.Conv2d]) -> openvino.Model:
-        """(B, h, w, C4) -> (B, h, w, C) of each 1x1 convolution, without its bias."""
-        c4 = ops.parameter([-1, -1, -1, convs[0].in_channels], np.float32)
-        features = _channels_first(c4)
-        outputs = [_channels_last(self.convolution(conv, features, on_map=True)) for conv in convs]
+    def map_convolution(self, convs: list[nn.Conv2d], num_cells: int) -> openvino.Model:
+        """(cells, C4) -> (cells, C) of each 1x1 convolution, without its bias."""
+        c4 = ops.parameter([num_cells, convs[0].in_channels], np.float32)
+        maps = _channels_first(_reshaped(c4, [1, 1, num_cells, -1]))
+        outputs = [
+            _reshaped(_channels_last(self.convolution(conv, maps, on_map=True)), [num_cells, -1])
+            for conv in convs
+        ]
         return openvino.Model([ops.result(each) for each in outputs], [c4], "map_convolution")
 
-    def res5_from_bins(self, res5: ResNetRes5) -> openvino.Model:
+    def res5_from_bins(self, res5: ResNetRes5, inner_bins: _Bins, bins: _Bins) -> openvino.Model:
         """The rest of the last stage after `map_convolution` and pooling.
 
-        (R, P, P, C) and (R, p, p, D), both NHWC, of the first convolution and of the shortcut, ->
-        (R, D).
+        (R, P, P, C) of the first convolution and (R, p, p, D) of the shortcut -> (R, D). Their
+        biases are added before channels come first, which then costs nothing.
         """
         first, *others = blocks_of(res5.blocks)
         shortcut = shortcut_conv(first)
         assert shortcut is not None
-        inner = ops.parameter([-1, -1, -1, first.conv1.out_channels], np.float32)
-        outer = ops.parameter([-1, -1, -1, shortcut.out_channels], np.float32)
-        features = ops.relu(ops.add(_channels_first(inner), self.bias(first.conv1)))
-        features = ops.relu(self.convolution(first.conv2, features))
+        inner = ops.parameter([*inner_bins, first.conv1.out_channels], np.float32)
+        outer = ops.parameter([*bins, shortcut.out_channels], np.float32)
+        features = ops.relu(ops.add(inner, _channels_last(self.bias(first.conv1))))
+        features = ops.relu(self.convolution(first.conv2, _channels_first(features)))
         features = self.convolution(first.conv3, features)
-        around = ops.add(_channels_first(outer), self.bias(shortcut))
+        around = _channels_first(ops.add(outer, _channels_last(self.bias(shortcut))))
         features = ops.relu(ops.add(features, around))
         for block in others:
             features = self._bottleneck(block, features)
@@ -239,6 +247,11 @@ def _channels_first(maps: Node) -> Node:
 def _channels_last(maps: Node) -> Node:
     """(B, C, h, w) -> (B, h, w, C)."""
     return ops.transpose(maps, ops.constant(np.array([0, 2, 3, 1])))
+
+
+def _reshaped(maps: Node, shape: list[int]) -> Node:
+    """The same values in another shape; -1 is what is left."""
+    return ops.reshape(maps, ops.constant(np.array(shape)), False)
 
 
 def _paddings(conv: nn.Conv2d) -> tuple[list[int], list[int]]:
