@@ -86,6 +86,20 @@ def test_openvino_knows_every_shape_of_block(changes: dict[str, int]) -> None:
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("pooled_size", [6, 14])  # from the map, or after the first convolution
+def test_openvino_computes_a_region_alike_in_any_company(pooled_size: int) -> None:
+    module = pytest.importorskip("detector.engines.openvino_engine", exc_type=ImportError)
+    model = tiny_model(pooled_size=pooled_size)
+    engine = prepare(model, "fast", engine="openvino-f32")
+    c4 = model.trunk(input_of(model).pixels)
+    num = module._REGIONS + 3
+    boxes = torch.rand(num, 2, 2).sort(dim=1).values.flatten(1) * 60
+    together = engine.region_features(c4, [boxes])
+    assert together.shape == (num, engine.feature_width)
+    for some in (slice(0, 1), slice(2, num)):
+        torch.testing.assert_close(engine.region_features(c4, [boxes[some]]), together[some])
+
+
 def test_eight_bits_stay_close_after_calibration() -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     model = tiny_model()
