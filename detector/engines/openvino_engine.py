@@ -21,6 +21,7 @@ from detector.engines.processor import has_bfloat16, has_vnni
 from detector.engines.quiet_openvino import openvino
 from detector.engines.ranges import Range, Ranges, check_ranges
 from detector.folding import fold_norms
+from detector.heads import Heads
 from detector.model import AttributeRCNN
 from detector.proposal_head import ProposalHead
 from detector.resnext import ResNetRes5
@@ -29,7 +30,7 @@ _REGIONS = 8  # at once: their maps stay in the cache
 _CELLS = 256  # at once, where each is computed by itself
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Heads):
     """A detector whose convolutions OpenVINO computes; the rest is torch in float32.
 
     It may be used from several threads; what they ask is then computed one after the other. How
@@ -73,6 +74,7 @@ class OpenVinoEngine:
         self._regions = _Regions(folded, builder, compiler)
         for compiled in ("trunk", "rpn_head", "res5"):  # or they would be twice in memory
             setattr(folded, compiled, nn.Identity())
+        self.box_head, self.attribute_head = folded.box_head, folded.attribute_head
         self._width = model.feature_width
         self._model = folded
 
@@ -110,18 +112,6 @@ class OpenVinoEngine:
     def region_features(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """(B, C4, h, w) and B times (n, 4) boxes [network pixels] -> (R, D)."""
         return self._regions(c4, [corners_to_pool(group, self.config) for group in boxes])
-
-    def class_logits(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, C)."""
-        return self._model.class_logits(features)
-
-    def box_deltas(self, features: Tensor) -> Tensor:
-        """(R, D) -> (R, 4 * C), or (R, 8) if class-agnostic."""
-        return self._model.box_deltas(features)
-
-    def attribute_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """(R, D), (R,) int64 -> (R, attributes)."""
-        return self._model.attribute_logits(features, class_ids)
 
 
 def _facts_of_processor() -> list[str]:
