@@ -51,7 +51,7 @@ from tests.locations import data_place
 
 Way = Literal["textbook", "exact", "fast"]
 WAYS: tuple[Way, ...] = ("textbook", "exact", "fast")
-NUM_PHOTOS = 3
+NUM_PHOTOS = 5
 NUM_CALIBRATION = 4
 SIZE = (900, 600)  # width, height; what the short side of 600 makes of a photo of 3 : 2
 STAGES = ("trunk", "rpn_head", "region_features", "the rest")
