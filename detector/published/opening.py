@@ -78,16 +78,19 @@ def read_published(
         DetectorConfigError: Unknown settings.
         StorageError: The label map cannot be read.
     """
+    file = None
     if not isinstance(settings, Mapping):
         file = settings or settings_beside(path)
         settings = read_settings(file) if file is not None else {}
     tensors = _read(path)
     try:
-        network = _network(tensors, settings, path.name)
+        network = _network(tensors, settings, str(path))
     except CheckpointError as error:
-        if str(error).startswith(path.name):
+        if str(error).startswith(str(path)):
             raise
-        raise CheckpointError(f"{path.name}: {error}") from error  # of tensors, whoever held them
+        raise CheckpointError(f"{path}: {error}") from error  # of tensors, whoever held them
+    except DetectorConfigError as error:
+        raise DetectorConfigError(f"{file or path}: {error}") from error
     named = _named(path, labels, network.model.config)
     assumed = (*network.assumed, *named.assumed)
     if assumed:
@@ -117,7 +120,7 @@ def _network(tensors: dict[str, Tensor], settings: Mapping[str, Any], source: st
         tensors = published
     sizes = sizes_of(tensors, told, source, called=called)
     rules = replace(RULES["vinvl_released"], **stated.rules)
-    config = _checked(replace(sizes.config, regions=rules), source)
+    config = _checked(replace(sizes.config, regions=rules))
     if not is_detectron2_settings(settings):
         check_fixed(settings, config)
     anchors = cell_anchors(config.anchor_sizes, config.aspect_ratios, config.anchor_stride)
@@ -135,14 +138,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     return read_published_weights(path)
 
 
-def _checked(config: DetectorConfig, source: str) -> DetectorConfig:
+def _checked(config: DetectorConfig) -> DetectorConfig:
     """The settings, every one of its own kind."""
     try:
         return _ADAPTER.validate_python(asdict(config))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise DetectorConfigError(f"{source}: settings: {name}: {first['msg']}") from error
+        raise DetectorConfigError(f"settings: {name}: {first['msg']}") from error
 
 
 def _usual_of_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def _as_in_the_zoo(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _named(path: Path, labels: LabelMap | Path | None, config: DetectorConfig) -> _Named:
     """The names that were given, those beside the file, or numbers."""
     if labels is not None:
-        source = str(labels) if isinstance(labels, Path) else path.name
+        source = str(labels) if isinstance(labels, Path) else str(path)
         return _Named(label_map=fitting_labels(config, labels, source))
     found = (file for pattern in _LABEL_MAPS for file in sorted(path.parent.glob(pattern)))
     beside = next(found, None)
@@ -174,4 +177,4 @@ def _named(path: Path, labels: LabelMap | Path | None, config: DetectorConfig) -
         return _Named(label_map=fitting_labels(config, beside, str(beside)), assumed=(line,))
     numbered = label_map_of(map(str, range(1, config.num_classes)))
     line = "names of classes and attributes (numbers stand in; give a label map)"
-    return _Named(label_map=fitting_labels(config, numbered, path.name), assumed=(line,))
+    return _Named(label_map=fitting_labels(config, numbered, str(path)), assumed=(line,))

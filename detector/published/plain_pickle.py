@@ -40,7 +40,7 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
     """
     content = _unpickled(path)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name}: does not map names to arrays")
+        raise CheckpointError(f"{path}: does not map names to arrays")
     for key in _INSIDE:
         if isinstance(content.get(key), dict):
             content = content[key]
@@ -49,15 +49,15 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
     room = MOST_COPIES * path.stat().st_size
     for name, value in content.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"{path.name}: a tensor is called {name!r}, want text")
+            raise CheckpointError(f"{path}: a tensor is called {name!r}, want text")
         if isinstance(value, _Array) and value.values is not None:
             if not name.endswith(_REST_OF_TRAINING):
                 room -= value.values.nbytes
                 if room < 0:
-                    raise CheckpointError(f"{path.name}: its arrays are larger than the file")
+                    raise CheckpointError(f"{path}: its arrays are larger than the file")
                 weights[name] = torch.from_numpy(value.values.copy())
         elif not name.endswith(_REST_OF_TRAINING) and not name.startswith("__"):
-            raise CheckpointError(f"{path.name}: {name!r} is no array")
+            raise CheckpointError(f"{path}: {name!r} is no array")
     return weights
 
 
@@ -102,12 +102,12 @@ def _unpickled(path: Path) -> object:
             return _Machine(MOST_COPIES * size + _SPARE_BYTES).run(_Bounded(stream, size))
     except _UnreadableError as error:
         raise CheckpointError(
-            f"{path.name}: {error}; only arrays by name are read from a pickle, nothing in it is "
+            f"{path}: {error}; only arrays by name are read from a pickle, nothing in it is "
             "run: convert the file where you trust it"
         ) from error
     except _BROKEN as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path.name}: cannot be read as a pickle: {reason}") from error
+        raise CheckpointError(f"{path}: cannot be read as a pickle: {reason}") from error
 
 
 class _Bounded:

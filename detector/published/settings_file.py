@@ -30,18 +30,18 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise DetectorConfigError(f"{path.name}: too large for a settings file")
+            raise DetectorConfigError(f"{path}: too large for a settings file")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DetectorConfigError(f"{path.name}: cannot be read as settings: {reason}") from error
+        raise DetectorConfigError(f"{path}: cannot be read as settings: {reason}") from error
     if not isinstance(content, dict):
-        raise DetectorConfigError(f"{path.name}: no settings; want MODEL, INPUT and so on")
+        raise DetectorConfigError(f"{path}: no settings; want MODEL, INPUT and so on")
     settings: dict[str, Any] = {}
     for name, value in _flat(content, ""):
         settings[name] = value
         if len(settings) > _MOST_VALUES:
-            raise DetectorConfigError(f"{path.name}: too many values for a settings file")
+            raise DetectorConfigError(f"{path}: too many values for a settings file")
     return settings
 
 

@@ -28,8 +28,8 @@ _BESIDE = (
 _MOST_KINDS = 40
 _AROUND = ("model", "state_dict")
 """Keys under which a file may hold its tensors, beside other things."""
-_NO_WEIGHTS = (b"<", b"{", b"version https://git-lfs")
-"""How pages of errors, JSON and pointers of Git LFS begin."""
+_BEGINNINGS = (b"PK", b"\x80")
+"""Of the archives of torch, and of the pickles of torch before 1.6."""
 MOST_COPIES = 4
 """Times the size of a file that its tensors may have; the same one may go by several names."""
 
@@ -69,14 +69,13 @@ def read_published_weights(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path.name}: damaged; download it again") from error
+        raise CheckpointError(f"{path}: damaged; download it again") from error
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path.name}: cannot be read as weights: {reason}") from error
+        raise CheckpointError(f"{path}: cannot be read as weights: {reason}") from error
     except Exception as error:  # unpickling errors have no common base but this
         raise CheckpointError(
-            f"{path.name}: not a plain file of tensors; convert it to safetensors where you "
-            "trust it"
+            f"{path}: not a plain file of tensors; convert it to safetensors where you trust it"
         ) from error
     weights = _tensors_in(content, path)
     _check_plain(weights, path)
@@ -92,7 +91,7 @@ def finite_numbers(weights: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(
-                f"{path.name}: tensor {name!r} holds numbers that are not finite; "
+                f"{path}: tensor {name!r} holds numbers that are not finite; "
                 "take an earlier checkpoint or download the file again"
             )
     return {
@@ -118,7 +117,7 @@ def _tensors_in(content: object, path: Path) -> dict[str, Tensor]:
             return weights
     there = ", ".join(str(key) for key in list(found)[:5]) or type(content).__name__
     raise CheckpointError(
-        f"{path.name}: does not map names to tensors, neither itself nor under "
+        f"{path}: does not map names to tensors, neither itself nor under "
         f"{' or '.join(map(repr, _AROUND))}; it holds {there}"
     )
 
@@ -131,21 +130,22 @@ def _check_whole(path: Path) -> None:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(64).lstrip()
-    if not head or head.startswith(_NO_WEIGHTS):
+        head = file.read(2)
+    if not head.startswith(_BEGINNINGS):
         raise CheckpointError(
-            f"{path.name}: no file of weights but text or nothing; download again"
+            f"{path}: no file of weights but something else or nothing; download it again, or name "
+            "another"
         )
     if not zipfile.is_zipfile(path):
         if head.startswith(b"PK"):
-            raise CheckpointError(f"{path.name}: cut; download it again")
+            raise CheckpointError(f"{path}: cut; download it again")
         return  # the layout of torch before 1.6 has no checksums
     with zipfile.ZipFile(path) as archive:
         if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
-            raise CheckpointError(f"{path.name}: compressed, which torch never does; unpack it")
+            raise CheckpointError(f"{path}: compressed, which torch never does; unpack it")
         spoiled = archive.testzip()
     if spoiled is not None:
-        raise CheckpointError(f"{path.name}: damaged at {spoiled}; download it again")
+        raise CheckpointError(f"{path}: damaged at {spoiled}; download it again")
 
 
 def without_wrapping(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -166,11 +166,11 @@ def _check_plain(weights: Mapping[str, Tensor], path: Path) -> None:
     for name, tensor in weights.items():
         is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         if not is_plain or tensor.is_quantized or tensor.is_complex():
-            raise CheckpointError(f"{path.name}: tensor {name!r} is no plain array of numbers")
+            raise CheckpointError(f"{path}: tensor {name!r} is no plain array of numbers")
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     if num_bytes > MOST_COPIES * path.stat().st_size:
         raise CheckpointError(
-            f"{path.name}: {num_bytes} bytes of tensors in a smaller file; it is no file of weights"
+            f"{path}: {num_bytes} bytes of tensors in a smaller file; it is no file of weights"
         )
 
 

@@ -163,6 +163,10 @@ def test_settings_of_another_network_are_refused(tmp_path: Path) -> None:
     (tmp_path / "odd.yaml").write_text("- 1\n")
     with pytest.raises(DetectorConfigError, match=r"odd\.yaml"):
         load_detector(path, settings=tmp_path / "odd.yaml")
+    names = tmp_path / "labelmap.json"
+    write_label_map(names, labels(tiny_model()))
+    with pytest.raises(DetectorConfigError, match=f"^{names}: .*unknown name 'attribute_to_idx"):
+        load_detector(path, settings=names)
 
 
 def test_a_label_map_of_another_network_is_refused(tmp_path: Path) -> None:
@@ -199,9 +203,10 @@ def test_tensors_that_do_not_make_a_network_are_named(
 ) -> None:
     changed = published(tiny_model()) | change
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
+    path = written(tmp_path, weights)
     with pytest.raises(CheckpointError, match=message) as refusal:
-        load_detector(written(tmp_path, weights))
-    assert str(refusal.value).startswith("weights.pth: ")
+        load_detector(path)
+    assert str(refusal.value).startswith(f"{path}: ")
 
 
 D2_BLOCK = "backbone.res3.0."
@@ -237,9 +242,10 @@ def test_tensors_of_detectron2_are_named_as_in_its_file(
     changed = to_detectron2(published(tiny_model()), num_ratios=3) | change
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
     anchors = {"MODEL.ANCHOR_GENERATOR.SIZES": [[16, 40]]}
+    path = written(tmp_path, weights)
     with pytest.raises(CheckpointError, match=re.escape(message)) as refusal:
-        load_detector(written(tmp_path, weights), settings=anchors)
-    assert str(refusal.value).startswith("weights.pth: ")
+        load_detector(path, settings=anchors)
+    assert str(refusal.value).startswith(f"{path}: ")
 
 
 def test_a_damaged_or_cut_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path) -> None:
@@ -254,11 +260,11 @@ def test_a_damaged_or_cut_file_is_refused_whatever_torch_makes_of_it(tmp_path: P
         load_detector(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"version https://git-lfs.github"])
-def test_a_failed_download_is_called_so(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"text", b"\xff\xd8\xff a photo"])
+def test_what_is_no_file_of_weights_is_called_so(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="no file of weights but text or nothing"):
+    with pytest.raises(CheckpointError, match=f"^{path}: no file of weights but something else"):
         load_detector(path)
 
 
