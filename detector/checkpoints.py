@@ -160,6 +160,9 @@ def _unknown_keys(content: Mapping[str, Any]) -> list[str]:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file."""
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        with path.open("rb"):  # safetensors calls a file missing that it may not read
+            return load_file(path)
+    except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged: {error}; copy or train it again") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

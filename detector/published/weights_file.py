@@ -63,9 +63,12 @@ def read_published_weights(path: Path) -> dict[str, Tensor]:
             of finite numbers by name.
     """
     try:
-        if path.suffix != ".safetensors":
+        if path.suffix == ".safetensors":
+            with path.open("rb"):  # safetensors calls a file missing that it may not read
+                content = load_file(path)
+        else:
             _check_whole(path)
-        content = load_file(path) if path.suffix == ".safetensors" else _load(path)
+            content = _load(path)
     except CheckpointError:
         raise
     except zipfile.BadZipFile as error:

@@ -1,5 +1,6 @@
 """Weights of any layout to regions, by one call."""
 
+import errno
 import json
 import re
 import subprocess
@@ -246,6 +247,25 @@ def test_tensors_of_detectron2_are_named_as_in_its_file(
     with pytest.raises(CheckpointError, match=re.escape(message)) as refusal:
         load_detector(path, settings=anchors)
     assert str(refusal.value).startswith(f"{path}: ")
+
+
+def test_weights_that_may_not_be_read_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_detector(tmp_path, tiny_model(), labels(tiny_model()))
+    reach = Path.open
+
+    def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path.suffix == ".safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return reach(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(CheckpointError, match=r"detector\.safetensors: cannot be read: Permission"):
+        read_detector(tmp_path)
+    (tmp_path / "detector.safetensors").rename(tmp_path / "alone.safetensors")
+    with pytest.raises(CheckpointError, match=r"alone\.safetensors: cannot be read .*Permission"):
+        read_detector(tmp_path / "alone.safetensors")
 
 
 def test_a_damaged_or_cut_file_is_refused_whatever_torch_makes_of_it(tmp_path: Path) -> None:
