@@ -52,6 +52,13 @@ class Detector:
     fingerprint: str
     assumed: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """One line; the weights are many."""
+        return (
+            f"Detector({self.engine.describe()}, {self.config.num_classes} classes, "
+            f"{self.config.num_attributes} attributes, fingerprint {self.fingerprint})"
+        )
+
     @property
     def config(self) -> DetectorConfig:
         """Settings of the network, and in `regions` the rules by which regions are kept."""

@@ -366,6 +366,14 @@ def test_photos_come_as_files_arrays_or_records_in_their_order(tmp_path: Path) -
     assert detector.detect([]) == []
 
 
+def test_a_detector_is_printed_in_one_short_line(tmp_path: Path) -> None:
+    model = tiny_model()
+    save_detector(tmp_path, model, labels(model))
+    said = repr(load_detector(tmp_path))
+    assert said.startswith("Detector(exact, 6 classes, 9 attributes, fingerprint ")
+    assert len(said) < 150
+
+
 def test_what_is_no_photo_is_refused(tmp_path: Path) -> None:
     model = tiny_model()
     save_detector(tmp_path / "detector", model, labels(model))
