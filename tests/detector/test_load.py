@@ -398,6 +398,9 @@ def test_rules_precision_and_presets_that_do_not_exist_are_named(tmp_path: Path)
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pth: no file and no folder"):
         load_detector(tmp_path / "gone.pth")
+    for odd in (None, 123):
+        with pytest.raises(CheckpointError, match=f"weights {odd}: want a detector's folder"):
+            load_detector(odd)  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize(
