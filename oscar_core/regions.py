@@ -76,6 +76,6 @@ def check_geometry(library: Library, trained: str | None, model: str) -> None:
     held = geometry_of(library) if trained is not None else None
     if held is not None and held != trained:
         raise PackingError(
-            f"{model}: takes regions that end {trained}, these end {held}; extract them with "
-            f"`geometry: {trained}` in section `detect`, or choose another model"
+            f"{model}: takes regions that end {trained}, these end {held}; take regions of that "
+            f"order (a run from photos extracts them: detect.geometry={trained}), or another model"
         )

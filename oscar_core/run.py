@@ -87,7 +87,7 @@ def train_task(
     chosen = load_task(task)
     before = read_model(start) if start is not None else None
     trained = geometry if before is None or before.geometry is None else before.geometry
-    check_geometry(library, trained, "this training" if start is None else start.name)
+    check_geometry(library, trained, "this training" if start is None else str(start))
     knowledge = Knowledge(
         tokenizer=_tokenizer(chosen, settings, library, vocabulary, before),
         answers=chosen.answers(settings, library),
@@ -173,7 +173,7 @@ def predict_task(
         TaskError: Nothing to predict.
     """
     stored = read_model(model)
-    check_geometry(library, stored.geometry, model.name)
+    check_geometry(library, stored.geometry, str(model))
     device = _fastest_device()
     task, built = load_task(stored.task), stored.build().to(device)
     examples = task.examples(stored.config, library, split)
