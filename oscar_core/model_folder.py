@@ -38,6 +38,8 @@ WEIGHTS, SETTINGS, VOCABULARY, ANSWERS = (
     "answers.json",
 )
 FILES = (WEIGHTS, SETTINGS, VOCABULARY, ANSWERS)
+OF_A_STEP = "model"
+"""Where the model lies in the folder of a training."""
 _VERSION = 1
 _YES_AND_NO = _TWO_WAY = 2
 _CAPTION_LOSS = ("label_smoothing", "drop_worst_ratio", "drop_worst_after")
@@ -172,6 +174,9 @@ def read_model(folder: Path) -> StoredModel:
     """
     if not (folder / SETTINGS).is_file() and (folder / CONFIG).is_file():
         return _read_foreign(folder)
+    inside = folder / OF_A_STEP
+    if not (folder / SETTINGS).is_file() and (inside / SETTINGS).is_file():
+        raise WeightsError(f"{folder}: holds no model itself; name the one in it, {inside}")
     try:
         content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         if content["version"] != _VERSION:

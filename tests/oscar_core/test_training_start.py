@@ -58,6 +58,14 @@ def bert(tmp_path: Path, library: Library) -> Path:
     return folder
 
 
+def test_the_folder_of_a_training_says_where_its_model_is(
+    library: Library, bert: Path, tmp_path: Path
+) -> None:
+    model = trained(library, bert, tmp_path / "step" / "model", has_region_norm=True)
+    with pytest.raises(WeightsError, match=f"^{model.parent}: .* name the one in it, {model}$"):
+        read_model(model.parent)
+
+
 def trained(library: Library, start: Path, folder: Path, *, has_region_norm: bool) -> Path:
     """A model after one update so small that nothing moves."""
 
