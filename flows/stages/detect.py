@@ -204,12 +204,18 @@ def finish(work: Work, reports: Sequence[ShardReport]) -> None:
     """Complete the folder: what was set aside, then the manifest.
 
     Raises:
-        OSError: Disk full, no permission, ...; the folder stays incomplete.
+        StorageError: Every photo was set aside; the folder stays incomplete.
+        OSError: Disk full, no permission, ...; likewise.
     """
     assert work.home.folder is not None
     in_order = sorted(reports, key=lambda report: report.number)
     dropped = [entry for report in in_order for entry in report.quarantined]
-    write_quarantine(work.home.folder.parent / QUARANTINE_NAME, dropped)
+    aside = work.home.folder.parent / QUARANTINE_NAME
+    write_quarantine(aside, dropped)
+    if dropped and not any(report.entry.rows for report in in_order):
+        raise StorageError(
+            f"no photo could be used: {dropped[0].detail}; {len(dropped)} set aside, see {aside}"
+        )
     finish_slices(work.home, work.extractor.settings, in_order)
 
 

@@ -15,11 +15,13 @@ from flows.identity import config_as_json
 from flows.photos import write_photos
 from flows.stages import detect, score_detector, train_detector
 from storage.annotation_shards import write_annotations
+from storage.errors import StorageError
 from storage.published.label_maps import label_map_of
 from storage.quarantine import read_quarantine
 from storage.records import Annotations
 from storage.region_shards import RegionReader
 from tests.builders_detector import tiny_config
+from tests.builders_extraction import Ground
 from tests.builders_scenes import block_photos
 
 TINY = {
@@ -154,6 +156,21 @@ def test_seeing_goes_on_after_the_last_whole_shard(tmp_path: Path) -> None:
     assert (again.num_in, again.num_out, again.num_quarantined) == (6, 5, 1)
     for name in [*shards, "manifest.json"]:
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+def test_photos_of_which_none_can_be_used_are_no_success(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, 3, damaged=None)
+    for source in ground.sources:
+        source.path.write_bytes(b"no photo")
+    with pytest.raises(StorageError) as refused:
+        ground.extract("seeing")
+    aside = tmp_path / "seeing" / "quarantine.jsonl"
+    dropped = read_quarantine(aside)
+    assert len(dropped) == 3
+    assert str(refused.value) == (
+        f"no photo could be used: {dropped[0].detail}; 3 set aside, see {aside}"
+    )
+    assert not (tmp_path / "seeing" / "regions" / "manifest.json").exists()
 
 
 def test_a_detector_without_names_is_refused_before_it_sees(tmp_path: Path) -> None:
