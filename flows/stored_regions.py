@@ -6,10 +6,11 @@ from pathlib import Path
 
 from storage.box_numbers import NUM_BOX_NUMBERS
 from storage.errors import MissingFileError, StorageError
-from storage.manifest import MANIFEST_NAME, Manifest
+from storage.manifest import MANIFEST_NAME, Manifest, read_manifest
+from storage.places import Place
 from storage.quarantine import QUARANTINE_NAME, read_quarantine
-from storage.records import INCLUDED, Quarantined
-from storage.region_shards import RegionReader
+from storage.records import INCLUDED, WIDTH_FIRST, Quarantined
+from storage.region_shards import KIND, RegionReader
 from storage.seen import SeenKeys
 
 REGIONS = "regions"
@@ -65,10 +66,32 @@ def open_stored(folders: Sequence[Path]) -> list[StoredRegions]:
     return found
 
 
+def shards_in(folder: Path) -> Path | None:
+    """Where the finished shards of a folder lie: in `regions` inside, or in itself."""
+    places = (folder / REGIONS, folder)
+    return next((place for place in places if (place / MANIFEST_NAME).is_file()), None)
+
+
+def check_order(folder: Path, geometry: str) -> None:
+    """Refuse an order of box numbers that was set, where stored regions have another.
+
+    Raises:
+        StorageError: They have.
+    """
+    shards = shards_in(folder)
+    if shards is None or geometry == WIDTH_FIRST:  # the default, which nobody need have set
+        return
+    held = read_manifest(Place(shards), KIND).settings.get("geometry")
+    if held != geometry:
+        raise StorageError(
+            f"{folder}: regions that are there stay {held}, detect.geometry={geometry} cannot turn "
+            "them; leave it out"
+        )
+
+
 def _opened(folder: Path) -> StoredRegions:
-    inside = folder / REGIONS
-    shards = inside if (inside / MANIFEST_NAME).is_file() else folder
-    if not (shards / MANIFEST_NAME).is_file():
+    shards = shards_in(folder)
+    if shards is None:
         raise MissingFileError(
             f"{folder}: no {MANIFEST_NAME} of region shards in it or in {REGIONS}/; name a folder "
             "that import-regions or the step detect has finished"

@@ -7,10 +7,10 @@ from flows.balance import Counting
 from flows.commands.trained import output_of
 from flows.errors import FlowError
 from flows.run_folder import RunFolder
-from flows.stored_regions import REGIONS
+from flows.stored_regions import REGIONS, shards_in
 from oscar_core.regions import region_inputs
 from storage.box_numbers import NUM_BOX_NUMBERS
-from storage.errors import RecordError
+from storage.errors import MissingFileError, RecordError
 from storage.published.vinvl_tables import Layout, TableRow, write_tables
 from storage.records import INCLUDED, ImageRegions
 from storage.region_shards import RegionReader
@@ -25,7 +25,7 @@ def export_regions(
     """Write the regions of a run, or of a folder of shards, as tables.
 
     Args:
-        source: folder of a run, or folder or URL of region shards.
+        source: folder of a run, of an import or of region shards, or a URL of the latter.
         out: becomes the folder of the tables.
         layout: which tables (`storage.published.vinvl_tables`).
         keys: first column: the last part of an image id, or all of it.
@@ -65,10 +65,19 @@ def export_regions(
 
 
 def _shards_of(source: str) -> str | Path:
-    """The region shards of a run, or the place itself."""
-    if "://" in source or not RunFolder(Path(source)).steps.is_file():
-        return source if "://" in source else Path(source)
-    return output_of(Path(source), "detect", REGIONS)
+    """The region shards of a run or of a folder; a URL is the place itself.
+
+    Raises:
+        MissingFileError: There are none.
+    """
+    if "://" in source:
+        return source
+    if RunFolder(Path(source)).steps.is_file():
+        return output_of(Path(source), "detect", REGIONS)
+    shards = shards_in(Path(source))
+    if shards is None:
+        raise MissingFileError(f"{source}: no run and no finished folder of region shards")
+    return shards
 
 
 def _check_free(out: Path) -> None:

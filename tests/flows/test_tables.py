@@ -110,12 +110,14 @@ def test_two_images_of_one_name_need_their_whole_ids(tmp_path: Path) -> None:
 
 def test_the_order_of_box_numbers_is_known_or_asked_for(shards: Path, tmp_path: Path) -> None:
     export_regions(str(shards), tmp_path / "out", layout="predictions")
-    with pytest.raises(FlowError, match="cannot be told from the tables; say --order"):
-        import_regions(tmp_path / "out", tmp_path / "in", ImportWishes())
+    lines = import_regions(tmp_path / "out", tmp_path / "assumed", ImportWishes())
+    assert RegionReader(tmp_path / "assumed" / "regions").geometry == WIDTH_FIRST
+    assert any("width_first, as nobody said; else --order height_first" in line for line in lines)
     with pytest.raises(FlowError, match="do not end with the numbers of their boxes"):
         import_regions(tmp_path / "out", tmp_path / "in", ImportWishes(splits_boxes=True))
-    import_regions(tmp_path / "out", tmp_path / "in", ImportWishes(order="width_first"))
-    assert RegionReader(tmp_path / "in" / "regions").geometry == WIDTH_FIRST
+    lines = import_regions(tmp_path / "out", tmp_path / "in", ImportWishes(order="height_first"))
+    assert RegionReader(tmp_path / "in" / "regions").geometry == HEIGHT_FIRST
+    assert not any("--order" in line for line in lines)
     export_regions(str(shards), tmp_path / "vinvl", layout="vinvl")
     with pytest.raises(FlowError, match="are in the order height_first"):
         import_regions(tmp_path / "vinvl", tmp_path / "in2", ImportWishes(order="width_first"))
@@ -141,10 +143,18 @@ def test_both_commands(
     assert said.out.splitlines()[1] == "features 8 wide, height_first, float32"
     said = oscar(capsys, monkeypatch, "import-regions", out, taken)
     assert said.status == 2
-    assert said.err == f"error: {taken}: is there already; name a folder that is not\n"
+    assert said.err.startswith(f"error: {taken}: holds another import, of other tables or with ")
+    said = oscar(capsys, monkeypatch, "import-regions", out, str(shards))
+    assert said.err == f"error: {shards}: is there already; name a folder that is not\n"
+    said = oscar(capsys, monkeypatch, "import-regions", str(tmp_path / "nowhere"), out + "2")
+    assert (said.status, said.err) == (2, f"error: {tmp_path / 'nowhere'}: no folder there\n")
     said = oscar(capsys, monkeypatch, "export-regions", str(tmp_path / "nowhere"), out + "2")
     assert said.status == 2
-    assert said.err.startswith(f"error: {tmp_path / 'nowhere'}/manifest.json: no such file")
+    assert said.err == (
+        f"error: {tmp_path / 'nowhere'}: no run and no finished folder of region shards\n"
+    )
+    said = oscar(capsys, monkeypatch, "export-regions", taken, out + "2")  # what was taken in
+    assert said.status == 0, said.err
 
 
 KILLED = """
@@ -199,6 +209,17 @@ def test_a_killed_import_goes_on_behind_its_whole_shards(tmp_path: Path) -> None
         assert bytes_of_files(out / name) == bytes_of_files(whole / name)
     assert "coco/000000000011" not in RegionReader(out / "regions")  # no namespace was asked for
     assert list(RegionReader(out / "regions"))[:2] == ["000000000001", "000000000003"]
+
+
+def test_the_same_import_makes_a_damaged_shard_anew(shards: Path, tmp_path: Path) -> None:
+    tables, out = tmp_path / "tables", tmp_path / "in"
+    export_regions(str(shards), tables, layout="vinvl")
+    lines = import_regions(tables, out, ImportWishes(), rows_per_shard=2)
+    before = bytes_of_files(out / "regions")
+    damaged = out / "regions" / "regions-00001.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert import_regions(tables, out, ImportWishes(), rows_per_shard=2) == lines
+    assert bytes_of_files(out / "regions") == before
 
 
 def bytes_of_files(folder: Path) -> dict[str, bytes]:
