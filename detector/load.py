@@ -142,13 +142,12 @@ def load_detector(
             (`Detector.assumed`); None takes the YAML of the same name beside the weights.
 
     Raises:
-        CheckpointError: A tensor is missing, unexpected or misshapen; a file is damaged, or named
-            by something else than a text or a path.
-        DetectorConfigError: Settings, precision, preset or device that do not exist.
+        CheckpointError: A tensor is missing, unexpected or misshapen; a file is damaged.
+        DetectorConfigError: Weights that are no path, settings, precision, preset or device that do not exist.
         StorageError: The label map cannot be read.
     """
     if not isinstance(weights, str | Path):
-        raise CheckpointError(f"weights {weights!r}: want a detector's folder or file")
+        raise DetectorConfigError(f"weights {weights!r}: want a detector's folder or file")
     if precision not in _PRECISIONS:
         raise DetectorConfigError(f"no precision {precision!r}; there are {', '.join(_PRECISIONS)}")
     rules, place = None if preset is None else rules_of(preset), _device(device)

@@ -399,7 +399,7 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pth: no file and no folder"):
         load_detector(tmp_path / "gone.pth")
     for odd in (None, 123):
-        with pytest.raises(CheckpointError, match=f"weights {odd}: want a detector's folder"):
+        with pytest.raises(DetectorConfigError, match=f"weights {odd}: want a detector's folder"):
             load_detector(odd)  # type: ignore[arg-type]  # on purpose
 
 
