@@ -17,5 +17,9 @@ class DamagedCheckpointError(DetectorError):
     """A checkpoint of an interrupted training is cut or spoiled."""
 
 
+class NotFiniteError(DetectorError):
+    """The network computes infinity, or what is no number."""
+
+
 class DetectorStoppedError(DetectorError):
     """A training was asked to stop; its checkpoint holds all it learned."""

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from detector.detect import regions_of
+from detector.errors import NotFiniteError
 from detector.extractor import Extractor
 from detector.preprocess import ModelImages, resize, to_batch, whole_cells
 from detector.see import see
@@ -40,6 +41,7 @@ from storage.region_slices import (
 
 _BATCHES_WAITING = 2  # for each thread that computes, so that none is ever without work
 _SHARDS_WAITING = 1  # to be written
+_NOT_FINITE = "not-finite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ class _Prepared:
     original_size: tuple[int, int]
 
 
-_Outcome = _Prepared | ImageRegions | Quarantined
+_Settled = ImageRegions | Quarantined
+_Outcome = _Prepared | _Settled
 
 
 def extract_shard(
@@ -74,7 +77,8 @@ def extract_shards(
 ) -> Iterator[ShardReport]:
     """See the photos of slices and write their shards, unless these are there, whole and the same.
 
-    Photos that cannot be read and repeated ids are set aside; they stand in the reports.
+    Photos that cannot be read, photos whose numbers run over and repeated ids are set aside; they
+    stand in the reports.
 
     Args:
         stretches: The photos; the next slice is asked for while the one before is computed.
@@ -87,6 +91,7 @@ def extract_shards(
 
     Raises:
         StorageError: A record cannot be stored, or a store does not answer.
+        NotFiniteError: The numbers of all the first photos run over.
         OSError: The disk is full, and the like; whole shards stay.
     """
     with _Workshop(place, extractor, on_photos) as workshop:
@@ -100,14 +105,27 @@ class _Growing:
     """A shard of which some photos are through."""
 
     stretch: Slice
-    found: dict[str, ImageRegions] = field(default_factory=dict)
-    quarantined: list[Quarantined] = field(default_factory=list)
+    settled: dict[str, _Settled] = field(default_factory=dict)
     num_reused: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether every photo is accounted for."""
-        return len(self.found) + len(self.quarantined) == len(self.stretch)
+        return len(self.settled) + len(self.stretch.repeated) == len(self.stretch)
+
+    @property
+    def records(self) -> list[ImageRegions]:
+        """Of photos that were seen, in the order of the slice."""
+        return [each for each in self._in_order() if isinstance(each, ImageRegions)]
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """Repeated ids, then photos that were set aside, in the order of the slice."""
+        aside = [each for each in self._in_order() if isinstance(each, Quarantined)]
+        return [*self.stretch.repeated, *aside]
+
+    def _in_order(self) -> list[_Settled]:
+        return [self.settled[photo.image_id] for photo in self.stretch.photos]
 
 
 class _Workshop:
@@ -125,8 +143,9 @@ class _Workshop:
             extractor.seers, "see", initializer=torch.set_num_threads, initargs=(1,)
         )
         self._writer = ThreadPoolExecutor(1, "write")
-        self._seeing: deque[tuple[_Growing, Future[list[ImageRegions]]]] = deque()
+        self._seeing: deque[tuple[_Growing, Future[list[_Settled]]]] = deque()
         self._writing: deque[Future[ShardReport]] = deque()
+        self._has_seen = False  # any photo
 
     def __enter__(self) -> Self:
         return self
@@ -146,17 +165,19 @@ class _Workshop:
         known = self._extractor.earlier.hashes if self._extractor.earlier is not None else ()
         there = read_slice(self._place, stretch.key, self._extractor.settings, known)
         if there is not None:
+            self._has_seen |= there.entry.rows > 0
             self._on_photos(len(stretch))
             yield there
             return
-        shard = _Growing(stretch=stretch, quarantined=list(stretch.repeated))
+        shard = _Growing(stretch=stretch)
         self._through(shard, len(stretch.repeated))
         window: list[_Prepared] = []
         for outcome in self._read_ahead(stretch.photos):
             if isinstance(outcome, _Prepared):
                 window.append(outcome)
             else:
-                self._settle_unseen(shard, outcome)
+                shard.num_reused += isinstance(outcome, ImageRegions)
+                self._settle(shard, outcome)
             if len(window) == self._extractor.window:
                 self._see(shard, window)
                 window = []
@@ -188,16 +209,11 @@ class _Workshop:
     def _settle_oldest(self) -> None:
         """Wait for the batch that was begun first."""
         shard, seeing = self._seeing.popleft()
-        for regions in seeing.result():
-            shard.found[regions.image_id] = as_stored(regions, self._extractor.settings)
-            self._through(shard, 1)
+        for outcome in seeing.result():
+            self._settle(shard, outcome)
 
-    def _settle_unseen(self, shard: _Growing, outcome: ImageRegions | Quarantined) -> None:
-        if isinstance(outcome, Quarantined):
-            shard.quarantined.append(outcome)
-        else:
-            shard.found[outcome.image_id] = outcome
-            shard.num_reused += 1
+    def _settle(self, shard: _Growing, outcome: _Settled) -> None:
+        shard.settled[outcome.image_id] = outcome
         self._through(shard, 1)
 
     def _through(self, shard: _Growing, num: int) -> None:
@@ -205,16 +221,26 @@ class _Workshop:
         if num:
             self._on_photos(num)
         if shard.is_whole:
+            self._check_seen(shard)
             self._writing.append(self._writer.submit(self._write, shard))
 
+    def _check_seen(self, shard: _Growing) -> None:
+        """One photo alone may be at fault itself; many, and none seen before, are not.
+
+        Raises:
+            NotFiniteError: No photo was seen yet, because of the network's numbers.
+        """
+        self._has_seen |= bool(shard.records)
+        failed = [each for each in shard.quarantined if each.reason == _NOT_FINITE]
+        if len(failed) > 1 and not self._has_seen:
+            raise NotFiniteError(f"none of {len(failed)} photos can be seen: {failed[0].detail}")
+
     def _write(self, shard: _Growing) -> ShardReport:
-        ids = [photo.image_id for photo in shard.stretch.photos]
-        records = [shard.found[image_id] for image_id in ids if image_id in shard.found]
         return write_slice(
             self._place,
             shard.stretch.key,
             self._extractor.settings,
-            records,
+            shard.records,
             shard.quarantined,
             num_reused=shard.num_reused,
         )
@@ -241,8 +267,8 @@ def _batches(window: Sequence[_Prepared], extractor: Extractor) -> list[list[_Pr
     ]
 
 
-def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageRegions]:
-    """Regions of some photos that share a batch."""
+def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[_Settled]:
+    """Regions of some photos that share a batch; where numbers run over, each is seen alone."""
     batch = _on_its_way(
         to_batch(
             [photo.pixels for photo in photos],
@@ -252,15 +278,25 @@ def _see_batch(photos: Sequence[_Prepared], extractor: Extractor) -> list[ImageR
         ),
         extractor.engine.device,
     )
-    detections = see(extractor.engine, batch, rules=extractor.rules, compat=extractor.compat)
+    try:
+        detections = see(extractor.engine, batch, rules=extractor.rules, compat=extractor.compat)
+    except NotFiniteError as error:
+        if len(photos) > 1:
+            return [seen for photo in photos for seen in _see_batch([photo], extractor)]
+        image_id = photos[0].image_id
+        detail = f"image {image_id!r}: {error}"
+        return [Quarantined(image_id=image_id, reason=_NOT_FINITE, detail=detail)]
     return [
-        regions_of(
-            seen,
-            image_id=photo.image_id,
-            content_hash=photo.content_hash,
-            size=size,
-            original_size=photo.original_size,
-            label_map=extractor.label_map,
+        as_stored(
+            regions_of(
+                seen,
+                image_id=photo.image_id,
+                content_hash=photo.content_hash,
+                size=size,
+                original_size=photo.original_size,
+                label_map=extractor.label_map,
+            ),
+            extractor.settings,
         )
         for photo, seen, size in zip(photos, detections, batch.sizes, strict=True)
     ]

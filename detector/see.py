@@ -15,7 +15,7 @@ from detector.attributes import KeptAttributes, keep_attributes
 from detector.compat import Compat, quirks_of
 from detector.config import RegionRules
 from detector.engine import Engine
-from detector.errors import DetectorError
+from detector.errors import NotFiniteError
 from detector.postprocess import Kept, keep_regions, name_forced_boxes
 from detector.preprocess import ModelImages
 from detector.proposals import propose
@@ -65,7 +65,7 @@ def see(
             only, never refined or left out.
 
     Raises:
-        DetectorError: The network computes numbers that are not finite.
+        NotFiniteError: The network computes numbers that are not finite.
 
     Source: `specs/detector.md` 1, 4 to 6.
     """
@@ -98,11 +98,11 @@ def _in_memory(rows: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
     """Rows of all images, copied from the device at once, image by image.
 
     Raises:
-        DetectorError: They are no numbers; filters would take them for regions that are not there.
+        NotFiniteError: They are no numbers; filters would take them for regions that are not there.
     """
     copied = rows.cpu()
     if not bool(copied.isfinite().all()):
-        raise DetectorError(
+        raise NotFiniteError(
             "the network computes numbers that are not finite: its weights are damaged, or too "
             "large for 16 bits (take precision exact)"
         )

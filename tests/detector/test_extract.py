@@ -14,9 +14,10 @@ from PIL import Image
 from detector import extract
 from detector.checkpoints import read_detector
 from detector.engine import Engine
-from detector.errors import DetectorConfigError
+from detector.engines.torch_engine import TorchEngine
+from detector.errors import DetectorConfigError, NotFiniteError
 from detector.extract import extract_shard, extract_shards
-from detector.extractor import extractor_of
+from detector.extractor import Extractor, extractor_of
 from detector.preprocess import ModelImages
 from detector.see import Detections
 from detector.slices import Slice, Slices
@@ -31,6 +32,8 @@ from tests.builders_detector import photo, tiny_model
 from tests.builders_extraction import TINY, Ground
 from tests.builders_photos import lay_parquet, lay_table, lay_tar
 from tests.builders_scenes import block_photos
+
+TOO_LARGE = 1e4
 
 
 @pytest.fixture
@@ -294,3 +297,38 @@ def test_a_store_that_does_not_answer_ends_the_work_and_sets_nothing_aside(
         assert dropped.reason == "unreadable"
     finally:
         store.rm("/far", recursive=True)
+
+
+def with_bright_photos(ground: Ground, bright: set[int]) -> Extractor:
+    """Photos of one size, all but some of them without contrast, and a network of 16 bits."""
+    model = read_detector(ground.folder / "detector").model
+    for number, source in enumerate(ground.sources):
+        pixels = np.broadcast_to(np.round(model.config.pixel_mean[::-1]), (48, 64, 3))
+        shown = photo(48, 64, seed=number) if number in bright else pixels.astype(np.uint8)
+        Image.fromarray(shown).save(source.path, format="png")
+    with torch.no_grad():
+        model.trunk.stem.conv1.weight.mul_(TOO_LARGE)
+    single = extractor_of(read_detector(ground.folder / "detector"))
+    return replace(single, engine=TorchEngine(model, "cpu", torch.float16), batch_size=3)
+
+
+def test_a_photo_whose_numbers_run_over_is_set_aside_alone(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, 6, damaged=None)
+    extractor = with_bright_photos(ground, {1})
+    place = Place(tmp_path / "out")
+    report = extract_shard(Slices(ground.sources, 6)[0], place, extractor)
+    assert report.entry.rows == 5
+    [dropped] = report.quarantined
+    assert (dropped.image_id, dropped.reason) == (ground.sources[1].image_id, "not-finite")
+    assert "too large for 16 bits" in dropped.detail
+    last = list(extract_shards(Slices(ground.sources[:2], 1), place, extractor))
+    assert [each.entry.rows for each in last] == [1, 0]
+
+
+def test_weights_whose_numbers_always_run_over_end_the_work(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, 3, damaged=None)
+    extractor = with_bright_photos(ground, {0, 1, 2})
+    place = Place(tmp_path / "out")
+    with pytest.raises(NotFiniteError, match=r"none of 3 photos can be seen: .*-0': the"):
+        extract_shard(Slices(ground.sources, 3)[0], place, extractor)
+    assert place.names() == []
