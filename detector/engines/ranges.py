@@ -6,7 +6,7 @@ The ranges are those of some photos, measured once and kept beside the detector.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +19,7 @@ FILE_SUFFIX = ".ranges.json"
 VERSION = 3
 LEAST_LIKENESS = 0.999
 """Mean cosine of region features to float32 that an arithmetic must reach to be the choice."""
+_ANEW = "delete the file and measure anew: oscar-flow calibrate DETECTOR PHOTOS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class Ranges:
                     not measured
     likeness_bf16:  the same of bfloat16 instead; 0 where it was not measured
     share:          of the multiplications that is done in 8 bits
+    source:         where they come from, for messages
     """
 
     by_convolution: Mapping[str, Range]
@@ -62,6 +64,7 @@ class Ranges:
     likeness: float = 0.0
     likeness_bf16: float = 0.0
     share: float = 1.0
+    source: str = field(default="ranges for 8-bit arithmetic", compare=False)
 
     @property
     def digest(self) -> str:
@@ -104,7 +107,7 @@ def read_ranges(path: Path) -> Ranges:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["version"] != VERSION:
-            raise CheckpointError(f"{path}: written by another release; calibrate again")
+            raise CheckpointError(f"{path}: written by another release; {_ANEW}")
         return Ranges(
             by_convolution={
                 str(name): Range(
@@ -117,9 +120,11 @@ def read_ranges(path: Path) -> Ranges:
             likeness=float(content["likeness"]),
             likeness_bf16=float(content["likeness_bf16"]),
             share=float(content["share"]),
+            source=str(path),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not ranges of a detector: {error}") from error
+        problem = f"no {error}" if isinstance(error, KeyError) else error
+        raise CheckpointError(f"{path}: not ranges of a detector: {problem}; {_ANEW}") from error
 
 
 def check_ranges(ranges: Ranges, model: nn.Module) -> None:
@@ -129,9 +134,7 @@ def check_ranges(ranges: Ranges, model: nn.Module) -> None:
         CheckpointError: They were not.
     """
     if ranges.weights_digest != digest_of(model):
-        raise CheckpointError(
-            "ranges for 8-bit arithmetic belong to other weights; calibrate this detector"
-        )
+        raise CheckpointError(f"{ranges.source}: measured with other weights; {_ANEW}")
 
 
 def _content(ranges: Ranges) -> dict[str, object]:

@@ -250,7 +250,10 @@ def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
     write_ranges(path, ranges)
     assert read_ranges(path) == ranges
     assert read_ranges(path).digest == ranges.digest
+    assert read_ranges(path).source == str(path)
     assert ranges_path(tmp_path / "x152.pth").name == "x152.pth.ranges.json"
+    told = Path("docs/fast.md").read_text(encoding="utf-8")
+    assert "`vinvl.pth.ranges.json` beside `vinvl.pth`" in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
@@ -258,6 +261,7 @@ def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
     [
         "",
         "[]",
+        "{}",
         '{"version": 1}',
         '{"version": 2, "ranges": {}}',
         '{"version": 1, "ranges": {"a": 3}}',
@@ -271,14 +275,15 @@ def test_ranges_come_back_from_their_file(tmp_path: Path) -> None:
 def test_a_damaged_file_of_ranges_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "detector.ranges.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"detector\.ranges\.json"):
+    with pytest.raises(CheckpointError, match=f"^{path}: .*; delete .*oscar-flow calibrate"):
         read_ranges(path)
 
 
 def test_ranges_of_other_weights_are_refused() -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
-    with pytest.raises(CheckpointError, match="other weights"):
-        prepare(tiny_model(), "fast", engine="openvino-int8", ranges=ONE_RANGE)
+    foreign = replace(ONE_RANGE, source="x.ranges.json")
+    with pytest.raises(CheckpointError, match=r"^x\.ranges\.json: .*other weights; delete"):
+        prepare(tiny_model(), "fast", engine="openvino-int8", ranges=foreign)
 
 
 def test_what_is_chosen_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
