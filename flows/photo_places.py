@@ -57,10 +57,15 @@ def placed_collections(data: Data, place_of: PlaceOf) -> Iterator[Placed]:
         StorageError: It is nothing that photos could be read from.
         SourceError: A store does not answer.
     """
-    for at, each in enumerate(data.images):
-        for path in numbered(each.path):
-            one = replace(each, path=path)
-            yield from _placed(data, one, f"data.images.{at}", place_of)
+    for at in range(len(data.images)):
+        yield from placed_entry(data, at, place_of)
+
+
+def placed_entry(data: Data, at: int, place_of: PlaceOf) -> Iterator[Placed]:
+    """The collections of one entry of `data.images`, by its number. Raises as above."""
+    each = data.images[at]
+    for path in numbered(each.path):
+        yield from _placed(data, replace(each, path=path), f"data.images.{at}", place_of)
 
 
 def numbered(path: str) -> list[str]:

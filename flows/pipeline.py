@@ -27,6 +27,7 @@ from flows.stages import (
     take_regions,
     train,
 )
+from flows.stored_regions import check_order
 from storage.errors import MissingFileError
 from storage.sources import local_path
 
@@ -49,6 +50,7 @@ def plan_of(config: RunConfig, find: Find = local_path) -> Plan:
 
     Raises:
         MissingFileError: A photo folder or an annotation file is not there.
+        StorageError: Regions that are there are not as the configuration says.
         SourceError: A file that lies elsewhere cannot be had.
     """
     limits = config.limits
@@ -127,6 +129,8 @@ def _take(config: RunConfig) -> Step:
         f"stored:{at}": _existing(data.place() / path, f"data.regions.{at}")
         for at, path in enumerate(data.regions)
     }
+    for folder in folders.values():
+        check_order(folder, config.detect.geometry)
     return Step(name="detect", stage="take_regions", config=take_regions.Config(), inputs=folders)
 
 

@@ -1,21 +1,16 @@
 """Looks at everything a run needs before anything is spent: `oscar-flow run CONFIG --dry-run`."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from detector.errors import DetectorError
 from flows.config import Learning, RunConfig
-from flows.dry_run.places import (
-    free_bytes,
-    is_writable,
-    memory_bytes,
-    missing,
-    nearest_there,
-    photo_collections,
-)
+from flows.dry_run.photos import photos_of, stored_regions
+from flows.dry_run.places import free_bytes, is_writable, memory_bytes, missing, nearest_there
 from flows.dry_run.records import UNKNOWN, Estimate, Findings, Problems, Texts, some
 from flows.dry_run.texts import read_texts
 from flows.dry_run.trainings import (
@@ -32,15 +27,19 @@ from flows.dry_run.trainings import (
     unmeasured,
 )
 from flows.file_sources import with_local_files
-from flows.photo_places import is_url
 from flows.progress import clock
-from flows.stored_regions import StoredRegions, open_stored
+from flows.stored_regions import StoredRegions
 from oscar_core.config import NUM_BOX_NUMBERS, OscarConfig
 from oscar_core.errors import OscarCoreError
+from oscar_core.regions import check_geometry
 from storage.errors import StorageError
-from storage.photo_sources.collection import Collection, photos_in
-from storage.records import ImageSource
+from storage.library import Library
+from storage.records import Annotations, ImageSource
+from storage.region_shards import RegionReader
 from storage.sources import RemoteSource, cached_path
+
+if TYPE_CHECKING:
+    from detector.config import DetectorConfig
 
 PUBLISHED_WIDTH = 2054
 PUBLISHED_WORDS = 21128
@@ -78,28 +77,27 @@ def dry_run(
     if not is_writable(out):
         found.append(f"{nearest_there(out)}: may not be written (--out {out})")
     on_progress("counting photos and texts")
-    stored = _stored(config, found, told)
-    photos = _photos(config, found, told)
+    stored = stored_regions(config, found, told)
+    photos = photos_of(config, found, told)
+    network = _network(config, found)
     spoken_of = [image_id for each in stored for image_id in each.ids]
-    texts = _texts(config, spoken_of or [each.image_id for each in photos], found, told)
+    image_ids = spoken_of or [each.image_id for each in photos]
+    texts = _texts(config, image_ids, found, told)
     corpus = _corpus(config, found, told) if config.import_corpus is not None else texts
     made = list(_texts_made(config, texts, corpus))
     if config.translate_texts is not None:
         spoken = config.translate_texts.direction
         texts, corpus = (each.translated(spoken.source, spoken.target) for each in (texts, corpus))
-    encoder = _encoder(config, texts, stored)
-    if config.pretrain is not None:
-        encoder = _sizes_of(config.pretrain, encoder, found)
-    all_trainings = [
-        replace(each, encoder=_sizes_of(each.learning, encoder, found))
-        for each in trainings(config, texts, corpus, encoder)
-    ]
+    encoder = _encoder(config, texts, stored, network)
+    library = _library(config, stored)
+    all_trainings = list(_trainings(config, texts, corpus, encoder, library, found))
     if is_all_there:  # else these follow from what is missing
+        has_photos = bool(image_ids) or config.render_scenes is not None or config.data.is_empty
         for training in all_trainings:
-            found.extend(problems(training, config))
+            found.extend(problems(training, config, are_counted=has_photos))
             told += notes(training)
     tell = on_progress if is_all_there else None
-    numbers = [*(_taking(stored) if stored else _seeing(config, photos, tell)), *made]
+    numbers = [*(_taking(stored) if stored else _seeing(config, photos, network, tell)), *made]
     available = memory_bytes()
     for number, training in enumerate(all_trainings, start=1):
         if tell is not None:
@@ -173,67 +171,10 @@ def _with_what_is_here(config: RunConfig, told: list[str]) -> RunConfig:
     return with_local_files(config, find)
 
 
-def _stored(config: RunConfig, found: Problems, told: list[str]) -> list[StoredRegions]:
-    """The regions that are there already."""
-    root = config.data.place()
-    folders = [root / path for path in config.data.regions if (root / path).is_dir()]
-    try:
-        stored = open_stored(folders) if folders else []
-    except StorageError as error:
-        found.append(str(error))
-        return []
-    for folder, each in zip(folders, stored, strict=True):
-        aside = f", {num:,} set aside" if (num := len(each.quarantined())) else ""
-        told.append(f"{folder}: regions of {len(each.ids):,} photos{aside}")
-    return stored
-
-
 def _taking(stored: Sequence[StoredRegions]) -> Iterator[Estimate]:
     """Regions that are there take no time, and no room on their own disk."""
     num = sum(len(each.ids) for each in stored)
     yield Estimate(step="detect", amount=f"{num:,} photos", seconds=0.0, how="regions are there")
-
-
-def _photos(config: RunConfig, found: Problems, told: list[str]) -> list[ImageSource]:
-    """The photos there are, none twice."""
-    if config.render_scenes is not None:
-        return []
-    photos: dict[str, ImageSource] = {}
-    try:
-        for collection in photo_collections(config):
-            try:
-                _look_into(collection, photos, found, told)
-            except StorageError as error:  # the next one is looked into all the same
-                found.append(str(error))
-    except StorageError as error:
-        found.append(str(error))
-    told += [
-        f"{each.path}: behind a URL, looked into when the run starts"
-        for each in config.data.images
-        if is_url(each.path)
-    ]
-    return list(photos.values())
-
-
-def _look_into(
-    collection: Collection, photos: dict[str, ImageSource], found: Problems, told: list[str]
-) -> None:
-    """Add the photos of a collection to those that are known."""
-    num = num_aside = num_bytes = 0
-    place = Path(collection.place)
-    is_file = place.is_file()
-    for each in photos_in(collection):
-        if isinstance(each, ImageSource):
-            num += 1
-            num_bytes += 0 if is_file else os.stat(each.path).st_size
-            photos[each.image_id] = each
-        else:
-            num_aside += 1
-    if not num:
-        found.append(f"{collection.place}: holds no photo (data.images)")
-    aside = f", {num_aside:,} files set aside" if num_aside else ""
-    size = gigabytes(place.stat().st_size if is_file else num_bytes)
-    told.append(f"{collection.place}: {num:,} photos, {size}{aside}")
 
 
 def _texts(config: RunConfig, image_ids: Sequence[str], found: Problems, told: list[str]) -> Texts:
@@ -319,15 +260,28 @@ def _rendered(config: RunConfig) -> Texts:
     )
 
 
+def _network(config: RunConfig, found: Problems) -> "DetectorConfig | None":
+    """Shape of the run's detector; None where there is none that could be used."""
+    from flows.dry_run.seeing import network_of
+
+    try:
+        return network_of(config)
+    except (DetectorError, StorageError) as error:
+        found.append(str(error))
+        return None
+
+
 def _seeing(
-    config: RunConfig, photos: Sequence[ImageSource], tell: Tell | None
+    config: RunConfig,
+    photos: Sequence[ImageSource],
+    network: "DetectorConfig | None",
+    tell: Tell | None,
 ) -> Iterator[Estimate]:
     """What the detector takes; not measured where nobody is told."""
-    from flows.dry_run.seeing import estimates, look, network_of, unmeasured
+    from flows.dry_run.seeing import estimates, look, unmeasured
 
     drawn = config.render_scenes
     num = len(photos) if drawn is None else drawn.num_train + drawn.num_val + drawn.num_test
-    network = network_of(config)
     if num == 0 and config.import_corpus is not None:
         return
     if network is None:
@@ -358,11 +312,15 @@ def _learning(training: Training, config: RunConfig, *, is_measured: bool) -> It
     yield from estimates(training, found, config)
 
 
-def _encoder(config: RunConfig, texts: Texts, stored: Sequence[StoredRegions]) -> OscarConfig:
+def _encoder(
+    config: RunConfig,
+    texts: Texts,
+    stored: Sequence[StoredRegions],
+    network: "DetectorConfig | None",
+) -> OscarConfig:
     """Sizes of the models, as far as they can be known beforehand."""
-    from flows.dry_run.seeing import feature_width, network_of
+    from flows.dry_run.seeing import feature_width
 
-    network = network_of(config)
     width = PUBLISHED_WIDTH if network is None else feature_width(network) + NUM_BOX_NUMBERS
     width = stored[0].input_width if stored else width
     words = texts.vocabulary_size or PUBLISHED_WORDS
@@ -372,7 +330,40 @@ def _encoder(config: RunConfig, texts: Texts, stored: Sequence[StoredRegions]) -
     return config.encoder.for_input(vocabulary_size=words, region_feature_dim=width)
 
 
-def _sizes_of(learning: Learning, encoder: OscarConfig, found: Problems) -> OscarConfig:
+def _library(config: RunConfig, stored: Sequence[StoredRegions]) -> Library | None:
+    """What is known of the regions of the photos before they are made; None without photos."""
+    if config.data.is_empty:
+        return None
+    empty = Library(regions={}, tags={}, annotations=Annotations())
+    if not stored:
+        return replace(empty, geometry=config.detect.geometry)
+    reader = RegionReader(stored[0].folder, read_all=False)
+    return replace(empty, regions=reader, geometry=reader.geometry)
+
+
+def _trainings(
+    config: RunConfig,
+    texts: Texts,
+    corpus: Texts,
+    encoder: OscarConfig,
+    library: Library | None,
+    found: Problems,
+) -> Iterator[Training]:
+    """Every training, with the sizes of the model that it goes on from."""
+
+    def sized(learning: Learning) -> OscarConfig:
+        is_of_corpus = learning is config.pretrain and config.import_corpus is not None
+        return _sizes_of(learning, encoder, None if is_of_corpus else library, found)
+
+    if config.pretrain is not None:
+        encoder = sized(config.pretrain)
+    for each in trainings(config, texts, corpus, encoder):
+        yield replace(each, encoder=sized(each.learning))
+
+
+def _sizes_of(
+    learning: Learning, encoder: OscarConfig, library: Library | None, found: Problems
+) -> OscarConfig:
     """Those of the model that a training goes on from, if it is here; else the given ones."""
     if not isinstance(learning.start, Path) or not learning.start.is_dir():
         return encoder
@@ -383,6 +374,11 @@ def _sizes_of(learning: Learning, encoder: OscarConfig, found: Problems) -> Osca
     except OscarCoreError as error:
         found.append(str(error))
         return encoder
+    if library is not None:
+        try:
+            check_geometry(library, before.geometry or learning.geometry, str(learning.start))
+        except OscarCoreError as error:
+            found.append(str(error))
     if not before.has_seen_regions:
         return replace(before.encoder, region_feature_dim=encoder.region_feature_dim)
     if before.encoder.region_feature_dim != encoder.region_feature_dim:

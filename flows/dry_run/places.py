@@ -3,16 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from flows.config import RunConfig
 from flows.errors import ConfigError
 from flows.identity import outside_paths
-from flows.photo_places import is_url, numbered, placed_collections
+from flows.photo_places import is_url, numbered, placed_entry
 from flows.readers import check_entry
-from storage.errors import MissingFileError
 from storage.photo_sources.collection import Collection
 
 _CGROUP_LIMITS = (
@@ -31,21 +28,18 @@ def missing(config: RunConfig) -> Iterator[str]:
             yield f"{path}: no such file or folder ({key}); say where it is: --set {key}=PATH"
 
 
-def photo_collections(config: RunConfig) -> Iterator[Collection]:
-    """The collections of photos that are there; those behind a URL are not asked for.
+def photo_collections(config: RunConfig, at: int) -> Iterator[Collection]:
+    """The collections of one entry of `data.images` that are there whole.
 
     Raises:
         StorageError: One of them is nothing that photos could be read from.
     """
     root = config.data.place()
-    here = tuple(each for each in config.data.images if not is_url(each.path))
-    for each in here:
-        one = replace(config.data, images=(each,))
-        with suppress(MissingFileError):
-            for placed in placed_collections(one, lambda path, key: root / path):
-                collection = placed.collection()
-                if Path(collection.place).exists():
-                    yield collection
+    for placed in placed_entry(config.data, at, lambda path, key: root / path):
+        collection = placed.collection()
+        files = (Path(collection.place), collection.listing, collection.sizes)
+        if all(each is None or each.exists() for each in files):  # else told by `missing`
+            yield collection
 
 
 def free_bytes(out: Path) -> int:

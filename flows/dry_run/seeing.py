@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.checkpoints import read_network
+from detector.checkpoints import read_detector
 from detector.config import DetectorConfig, rules_of
-from detector.errors import DetectorError
+from detector.loaded import check_named
 from detector.model import AttributeRCNN
 from detector.preprocess import to_model_images
 from detector.see import see
@@ -47,15 +47,19 @@ class Look:
 
 
 def network_of(config: RunConfig) -> DetectorConfig | None:
-    """Shape of the detector that the run will use; None where its folder does not tell."""
-    if isinstance(config.detector_weights, RemoteSource):
+    """Shape of the detector that the run will use; None where there is none, or not here.
+
+    Raises:
+        DetectorError, StorageError: It is one that the run will refuse.
+    """
+    weights = config.detector_weights
+    if weights is None:
+        return config.train_detector.network() if config.train_detector is not None else None
+    if isinstance(weights, RemoteSource) or not weights.exists():
         return None
-    if config.detector_weights is not None:
-        try:
-            return read_network(config.detector_weights)
-        except DetectorError:
-            return None
-    return config.train_detector.network() if config.train_detector is not None else None
+    detector = read_detector(weights)
+    check_named(detector, str(weights))
+    return detector.model.config
 
 
 def feature_width(network: DetectorConfig) -> int:

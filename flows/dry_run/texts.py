@@ -25,6 +25,7 @@ class Reading:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self._config = config
+        self._knows_images = bool(image_ids)
         self._gathering = Gathering(
             image_ids, config.data.auto_split, keep=self._keep, drop=self._drop
         )
@@ -51,7 +52,7 @@ class Reading:
             self.problems.append(f"{name}: {error}")
             return
         dropped = ", ".join(f"{num:,} {reason}" for reason, num in self._dropped.most_common())
-        if self._num_kept == 0:
+        if self._num_kept == 0 and self._knows_images:
             self.problems.append(
                 f"{name}: nothing of it joins a photo ({dropped or 'it is empty'}); "
                 "oscar-flow corpus tells more"

@@ -79,16 +79,16 @@ def trainings(
         yield _branch(task, branch, texts, encoder)
 
 
-def problems(training: Training, config: RunConfig) -> Iterator[str]:
-    """What would stop a training, or make it pointless."""
+def problems(training: Training, config: RunConfig, *, are_counted: bool = True) -> Iterator[str]:
+    """What would stop a training, or make it pointless; without texts where none are counted."""
     settings, chosen = training.settings, training.learning.training
-    if training.num_examples == 0:
+    if are_counted and training.num_examples == 0:
         languages = getattr(settings, "languages", None) or (getattr(settings, "language", "?"),)
         yield (
             f"{training.step}: nothing to learn from: no training text in "
             f"{' or '.join(languages)}; see data.sources"
         )
-    if training.task != PRETRAINING and training.num_predicted == 0:
+    if are_counted and training.task != PRETRAINING and training.num_predicted == 0:
         yield f"{training.step}: nothing to judge it by in its test split; see data.auto_split"
     if settings.max_text > training.encoder.max_positions:
         yield (

@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from detector.checkpoints import read_detector, save_detector
+from detector.errors import DetectorError
+from detector.loaded import check_named
 from flows.commands.dry_run import dry_run, findings_table, lasting
 from flows.config import Learning, PublishedCorpus, RunConfig, TaskRun, read_config
 from flows.data import Data, PhotoCollection
@@ -29,10 +32,18 @@ from flows.dry_run.trainings import (
 )
 from flows.scale import Scale
 from oscar_core.config import EncoderSettings, OscarConfig
+from oscar_core.model_folder import write_model
+from oscar_core.models import CaptionModel
+from oscar_core.task import Knowledge, load_task
 from oscar_core.training.config import TrainingConfig
+from storage.published.label_maps import label_map_of, write_label_map
+from storage.records import HEIGHT_FIRST, WIDTH_FIRST
+from tests.builders_core import make_config, make_tokenizer
+from tests.builders_detector import tiny_model
 from tests.builders_flows import ROOT
 from tests.builders_runs import SmallRun, make_small_run
 from tests.command_line import oscar
+from tests.flows.test_detect_command import lay_weights
 from tests.locations import oracle_dir
 
 TINY = EncoderSettings(
@@ -159,6 +170,51 @@ def test_a_start_that_is_no_model_is_a_problem(small: SmallRun, tmp_path: Path) 
     config = replace(small.config(), encoder=TINY, pretrain=replace(learning(), start=tmp_path))
     (problem,) = dry_run(config, small.out).problems
     assert "neither model.safetensors nor pytorch_model.bin" in problem
+
+
+def test_a_detector_that_a_run_refuses_is_a_problem(small: SmallRun, tmp_path: Path) -> None:
+    text = tmp_path / "text.pth"
+    text.write_text("not weights at all")
+    nameless = tmp_path / "nameless"
+    model = tiny_model()
+    numbers = label_map_of(*(map(str, range(1, num)) for num in (6, 9)))
+    save_detector(nameless, model, numbers)
+    for weights, said in ((text, "text.pth"), (nameless, "its classes have no names")):
+        with pytest.raises(DetectorError) as refused:
+            check_named(read_detector(weights), str(weights))
+        config = replace(small.config(), detector_weights=weights)
+        found = dry_run(config, small.out)
+        assert found.problems == (str(refused.value),)
+        assert said in found.problems[0]
+
+
+def test_a_published_detector_is_measured_like_a_folder(small: SmallRun, tmp_path: Path) -> None:
+    weights = lay_weights(tmp_path)
+    write_label_map(tmp_path / "labelmap.json", label_map_of("abcde", "abcdefgh"))
+    found = dry_run(replace(small.config(), detector_weights=weights), small.out)
+    assert found.problems == ()
+    assert found.estimates[0].seconds is not None
+
+
+@pytest.mark.parametrize("order", [WIDTH_FIRST, HEIGHT_FIRST])
+def test_a_start_that_learned_the_other_order_is_a_problem(
+    small: SmallRun, tmp_path: Path, order: str
+) -> None:
+    model = CaptionModel(make_config())
+    start = tmp_path / "start"
+    write_model(
+        start,
+        task="captioning",
+        config=load_task("captioning").config(),
+        encoder=model.config.sizes(),
+        knowledge=Knowledge(tokenizer=make_tokenizer()),
+        model=model,
+        geometry=order,
+    )
+    config = replace(small.config(), tasks={"captioning": replace(branch(), start=start)})
+    told = [line for line in dry_run(config, small.out).problems if " end " in line]
+    assert len(told) == (order != config.detect.geometry)
+    assert all(line.startswith(f"{start}: takes regions that end {order}") for line in told)
 
 
 def photo_ids(small: SmallRun) -> list[str]:

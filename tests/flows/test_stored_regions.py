@@ -17,7 +17,7 @@ from flows.stages import take_regions
 from flows.stored_regions import open_stored
 from storage.errors import DamagedFileError, MissingFileError, StorageError
 from storage.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
-from storage.records import INCLUDED, Quarantined
+from storage.records import HEIGHT_FIRST, INCLUDED, Quarantined
 from storage.region_shards import RegionReader
 from tests.builders_storage import make_regions, same, write_regions
 
@@ -131,6 +131,29 @@ def test_folders_that_do_not_go_together_are_refused(data: Path) -> None:
         open_stored([data / "second", data / "second"])
     with pytest.raises(MissingFileError, match=r"no manifest.json of region shards in it or in"):
         open_stored([data])
+
+
+def test_an_order_that_stored_regions_do_not_have_is_refused(data: Path) -> None:
+    turned = configured(data, "detect: {geometry: height_first}\n")
+    said = (
+        f"{data}/first: regions that are there stay width_first, "
+        "detect.geometry=height_first cannot turn them; leave it out"
+    )
+    with pytest.raises(StorageError) as refused:
+        plan_of(turned)
+    assert str(refused.value) == said
+    assert dry_run(turned, data / "run").problems == (said,)
+    write_regions(data / "high", RECORDS, geometry=HEIGHT_FIRST)
+    high = replace(turned, data=replace(turned.data, regions=("high",)))
+    assert plan_of(high).step("detect").stage == "take_regions"
+
+
+def test_what_follows_from_folders_that_do_not_go_together_is_not_told(data: Path) -> None:
+    write_regions(data / "third", RECORDS[3:], geometry=INCLUDED)
+    config = configured(data)
+    odd = replace(config, data=replace(config.data, regions=("first", "third")))
+    (problem,) = dry_run(odd, data / "run").problems
+    assert "regions of one run must be alike" in problem
 
 
 @pytest.mark.parametrize(
