@@ -47,7 +47,13 @@ class Described:
 
 
 def describe_folder(
-    photos: Path | str, *, run: Path, out: Path, with_prefect: bool, stream: IO[str]
+    photos: Path | str,
+    *,
+    run: Path,
+    out: Path,
+    with_prefect: bool,
+    stream: IO[str],
+    below: Path | None = None,
 ) -> Described:
     """Detect, translate and caption every photo of a collection with a trained run's models.
 
@@ -58,13 +64,14 @@ def describe_folder(
         out: where the results go, laid out like a run.
         with_prefect: as in `flows.commands.run.run`.
         stream: where progress is told.
+        below: folder of the photos that a list names; None where they lie beside it.
 
     Raises:
         MissingFileError: There is no such place.
         StorageError: It holds no photos that could be read.
         MissingModelError: The run has no detector or no captioning model.
     """
-    data = _data(str(photos))
+    data = data_of(str(photos), below)
     (placed,) = placed_collections(data, lambda path, key: data.root / path)
     trained = config_of(run)
     plan = _plan(trained, placed, detector=detector_of(run), model=model_of(run, CAPTIONING))
@@ -82,8 +89,12 @@ def describe_folder(
     return _described(finished, out)
 
 
-def _data(photos: str) -> Data:
+def data_of(photos: str, below: Path | None = None) -> Data:
     """One collection, at its place.
+
+    Args:
+        photos: as `describe_folder` takes them.
+        below: folder of the photos, where `photos` is a list of them.
 
     Raises:
         MissingFileError: Nothing is there.
@@ -91,8 +102,11 @@ def _data(photos: str) -> Data:
     if is_url(photos):
         return Data(images=(PhotoCollection(path=photos),))
     place = Path(photos).absolute()
-    if not place.exists():
-        raise MissingFileError(f"{photos}: no such file or folder")
+    for each in (Path(photos), *((below,) if below is not None else ())):
+        if not each.exists():
+            raise MissingFileError(f"{each}: no such file or folder")
+    if below is not None:
+        return Data(root=below.absolute(), images=(PhotoCollection(path=".", list=str(place)),))
     if place.is_dir():
         return Data(root=place, images=(PhotoCollection(path="."),))
     return Data(root=place.parent, images=(PhotoCollection(path=place.name),))

@@ -9,7 +9,12 @@ from flows.photos import write_photos
 from flows.progress import SILENT, Progress
 from storage.errors import MissingFileError
 from storage.photo_sources.collection import Collection, Kind, photos_in
-from storage.quarantine import QUARANTINE_NAME, QuarantineWriter, quarantine_writer
+from storage.quarantine import (
+    QUARANTINE_NAME,
+    QuarantineWriter,
+    quarantine_writer,
+    read_quarantine,
+)
 from storage.records import ImageSource, Quarantined
 from storage.seen import SeenKeys
 
@@ -87,7 +92,8 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
     """
     found = collections(config, inputs)
     outputs.images.mkdir(parents=True, exist_ok=True)
-    with quarantine_writer(outputs.images.parent / QUARANTINE_NAME) as aside:
+    dropped = outputs.images.parent / QUARANTINE_NAME
+    with quarantine_writer(dropped) as aside:
         sieve = _Sieve(aside, progress)
         num_out = write_photos(
             outputs.images,
@@ -97,10 +103,9 @@ def run(config: Config, inputs: Inputs, outputs: Outputs, progress: Progress = S
         num_quarantined = aside.num_entries
     if num_out == 0:
         places = ", ".join(str(each.listing or each.place) for each in found.values())
-        raise MissingFileError(
-            f"no photo found in {places}; check data.images and data.root"
-            + (f" ({num_quarantined} files could not be used)" if num_quarantined else "")
-        )
+        entries = read_quarantine(dropped)
+        told = f": {entries[0].detail}; {len(entries)} set aside, see {dropped}" if entries else ""
+        raise MissingFileError(f"no photo found in {places}{told}")
     return Summary(
         num_in=num_out + num_quarantined, num_out=num_out, num_quarantined=num_quarantined
     )

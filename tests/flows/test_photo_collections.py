@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from detector.slices import Slices
+from flows.commands.describe import data_of
 from flows.commands.dry_run import dry_run
 from flows.config import RunConfig, read_config
 from flows.data import Data, PhotoCollection
@@ -108,6 +110,64 @@ def test_a_dry_run_looks_into_every_collection_and_tells_all_that_is_damaged(
     told = "\n".join(findings.notes)
     assert "x.tar: 4 photos, 1 MB" in told
     assert "y.parquet: 2 photos, 1 MB" in told
+
+
+def test_a_dry_run_names_a_file_that_a_yaml_misses_as_a_run_does(tmp_path: Path) -> None:
+    lay_table(tmp_path / "x.tsv", pictures(2))
+    lay_table(tmp_path / "y.tsv", pictures(3))
+    (tmp_path / "x.yaml").write_text("img: x.tsv\nhw: gone.hw.tsv\n")
+    config = config_of(tmp_path, PhotoCollection(path="x.yaml"), PhotoCollection(path="y.tsv"))
+    with pytest.raises(MissingFileError) as refused:
+        plan_of(config)
+    findings = dry_run(config, tmp_path / "run")
+    assert str(refused.value) in findings.problems
+    assert "gone.hw.tsv: no such file (x.yaml: hw)" in str(refused.value)
+    assert any("y.tsv: 3 photos" in line for line in findings.notes)
+
+
+def test_where_no_photo_is_found_the_first_reason_and_the_list_are_told(tmp_path: Path) -> None:
+    (tmp_path / "col").mkdir()
+    lay_coco(tmp_path / "col" / "instances.json", {"p0": b"", "p1": b""})
+    config = config_of(tmp_path, PhotoCollection(path="col/instances.json"))
+    with pytest.raises(MissingFileError) as refused:
+        read(tmp_path, config)
+    listing, aside = tmp_path / "col/instances.json", tmp_path / "step/quarantine.jsonl"
+    first, _ = read_quarantine(aside)
+    assert "p0" in first.detail
+    assert str(refused.value) == (
+        f"no photo found in {listing}: {first.detail}; 2 set aside, see {aside}"
+    )
+    told = f"{listing}: holds no photo (data.images), 2 files set aside; {first.detail}"
+    assert told in dry_run(config, tmp_path / "run").problems
+
+
+def test_photos_to_be_described_may_lie_apart_from_their_list(tmp_path: Path) -> None:
+    photos = pictures(2)
+    lay_folder(tmp_path / "photos", photos)
+    (tmp_path / "lists").mkdir()
+    listing = tmp_path / "lists" / "instances.json"
+    lay_coco(listing, {"p0": b""})
+    data = data_of(str(listing), tmp_path / "photos")
+    config = config_of(tmp_path, *data.images)
+    found, _ = read(tmp_path, replace(config, data=data))
+    assert found == {"p0": photos["p0"]}
+    with pytest.raises(MissingFileError, match="none: no such file or folder"):
+        data_of(str(listing), tmp_path / "none")
+
+
+def test_what_is_missing_is_told_once(tmp_path: Path) -> None:
+    lay_folder(tmp_path / "all", pictures(1))
+    config = config_of(
+        tmp_path,
+        PhotoCollection(path="all"),
+        PhotoCollection(path="none*"),
+        PhotoCollection(path="all", list="gone.txt"),
+    )
+    told = [line for line in dry_run(config, tmp_path / "run").problems if "weights" not in line]
+    assert told == [
+        f"{tmp_path}/none*: matches nothing (data.images.1.path)",
+        f"{tmp_path}/gone.txt: no such file (data.images.2.list)",
+    ]
 
 
 def test_photos_behind_a_url_need_no_place_here(tmp_path: Path) -> None:
