@@ -31,6 +31,8 @@ app.add_typer(tables)
 RUNS = Path("runs")
 EXIT_ERROR = 2
 EXIT_CANCELLED = 130
+_RESUMABLE = frozenset({"run", "demo", "resume", "describe", "import-regions"})
+"""Commands that keep what they had finished when they are stopped."""
 
 Settings = Annotated[
     list[str] | None,
@@ -125,7 +127,9 @@ def _tell(finished: "Finished", out: Path) -> None:
     if not finished.has_news:
         typer.echo("nothing to do: every step is already done")
     if (out / "metrics.json").is_file():
-        Console(soft_wrap=True).print(metrics_table(out / "metrics.json"))
+        table = metrics_table(out / "metrics.json")
+        if table.row_count:  # a run without tasks measures nothing
+            Console(soft_wrap=True).print(table)
         typer.echo(f"\nreport   {out / 'report.html'}\nmetrics  {out / 'metrics.json'}")
 
 
@@ -289,11 +293,11 @@ def detect(
     """Tell what a photo shows: boxes, objects, attributes, Chinese tags."""
     from rich.console import Console
 
-    from flows.commands.detect import DetectorWishes, check_picture_name, see_photo
+    from flows.commands.detect import DetectorWishes, check_drawing, see_photo
     from flows.file_sources import of_option
 
     if save is not None:
-        check_picture_name(save)
+        check_drawing(photo, save, threshold)
     wishes = DetectorWishes(
         weights=of_option(weights, sys.stderr), label_map=labelmap, precision=precision, rules=rules
     )
@@ -321,6 +325,10 @@ def describe(
     photos: Annotated[
         str, typer.Argument(metavar="PHOTOS", help="A folder, tar, Parquet, TSV, list or URL.")
     ],
+    below: Annotated[
+        Path | None,
+        typer.Option("--below", metavar="DIR", help="Where the photos of a list lie, if apart."),
+    ] = None,
     run: Annotated[Path, typer.Option("--run", help="A finished run.")] = RUNS / "demo",
     out: Annotated[Path, typer.Option("--out", help="Where the results go.")] = RUNS / "mine",
     no_prefect: NoPrefect = False,
@@ -329,12 +337,18 @@ def describe(
     from flows.commands.describe import CAPTIONS, REGIONS, TAGS, describe_folder
 
     described = describe_folder(
-        photos, run=run, out=out, with_prefect=not no_prefect, stream=sys.stdout
+        photos,
+        run=run,
+        out=out,
+        with_prefect=not no_prefect,
+        stream=sys.stdout,
+        below=below,
     )
     for image_id, said in described.captions.items():
         typer.echo(f"{image_id}  {said}")
-    if described.num_quarantined:
-        typer.echo(f"{described.num_quarantined} photos left out: {out}/*/quarantine.jsonl")
+    if num := described.num_quarantined:
+        some = "1 photo" if num == 1 else f"{num} photos"
+        typer.echo(f"{some} left out: {out}/*/quarantine.jsonl")
     typer.echo(f"\nfeatures  {out / REGIONS}   (look: oscar-flow shard {out / REGIONS})")
     typer.echo(f"tags      {out / TAGS}\ncaptions  {out / CAPTIONS}")
 
@@ -352,7 +366,9 @@ def main() -> None:
     except Exception as error:
         _end(_line(error), EXIT_ERROR)
     if status == EXIT_CANCELLED:  # typer makes it of Ctrl-C, too
-        _end("stopped; run the same command again to go on", EXIT_CANCELLED)
+        goes_on = _RESUMABLE.issuperset(sys.argv[1:2])
+        again = "; run the same command again to go on" if goes_on else ""
+        _end(f"stopped{again}", EXIT_CANCELLED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

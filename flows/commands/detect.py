@@ -1,15 +1,18 @@
 """One photo to regions with tags: `oscar-flow detect`."""
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
 from rich.table import Table
 
 from flows.commands.trained import config_of, detector_of
 from flows.errors import FlowError, MissingModelError
 from flows.stages.translate_tags import ENGLISH, Translator
 from flows.stages.translate_tags import Config as Translating
+from storage.artifacts import atomic_write_bytes
 from storage.images import SUFFIXES, decode
 from storage.records import DecodedImage, ImageRegions, ImageSource, ImageTags
 
@@ -78,19 +81,28 @@ class Seen:
                 sure[:most], self.regions.boxes[sure[:most]], strict=True
             )
         ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw_regions(self.image.pixels, labels).save(path)
+        picture = draw_regions(self.image.pixels, labels)
+        with BytesIO() as drawn:
+            picture.save(drawn, Image.registered_extensions()[path.suffix.lower()])
+            atomic_write_bytes(path, drawn.getvalue())
         return f"drawn in {path}: {len(labels)} of {len(order)} regions"
 
 
-def check_picture_name(path: Path) -> None:
-    """Refuse a file name that no picture can be saved under, before any work is done.
+def check_drawing(photo: Path, path: Path, threshold: float) -> None:
+    """Refuse what cannot be drawn, or would cover the photo, before any work is done.
 
     Raises:
-        FlowError: It has no ending of a picture.
+        FlowError: `path` has no ending of a picture, no folder, or is the photo itself; or the
+            threshold is no confidence.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise FlowError(f"{path}: not the name of a picture; end it in .png or .jpg")
+    if not path.parent.is_dir():
+        raise FlowError(f"{path.parent}: no such folder; make it, or save elsewhere")
+    if path.exists() and photo.exists() and path.samefile(photo):
+        raise FlowError(f"{path}: is the photo itself; save the drawing under another name")
+    if not 0 <= threshold <= 1:
+        raise FlowError(f"--threshold {threshold:g}: no confidence; want a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +162,7 @@ def see_photo(photo: Path, *, run: Path | None, wishes: DetectorWishes | None = 
             *((_NO_NAMES,) if is_numbered else ()),
             f"detector {detector.fingerprint[:16]}, engine {detector.engine.describe()}",
             f"rules {describe_rules(detector.config.regions)}",
-            *_assumed(detector.assumed),
+            *(f"assumed {line}" for line in detector.assumed),
         ),
     )
 
@@ -173,10 +185,3 @@ def _no_tags(regions: ImageRegions) -> ImageTags:
     return ImageTags(
         image_id=regions.image_id, tags=("",) * num, attributes=((),) * num, language=ENGLISH
     )
-
-
-def _assumed(lines: tuple[str, ...]) -> list[str]:
-    """One line about what the weights did not tell; `Detector.assumed` has them all."""
-    if not lines:
-        return []
-    return [f"assumed {len(lines)} settings that the weights do not tell (Detector.assumed)"]

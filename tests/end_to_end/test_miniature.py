@@ -141,7 +141,7 @@ def test_own_photos_become_features_tags_and_captions(whole: Run, tmp_path: Path
     rows = [json.loads(line) for line in (mine / "captions.jsonl").read_text().splitlines()]
     assert len(rows) == 3
     assert set(rows[0]) == {"image_id", "caption", "probability", "tags"}
-    assert "1 photos left out" in said.out
+    assert "1 photo left out" in said.out
     assert "rows      3 in 1 shards" in oscar_child(["shard", str(mine / "regions")]).out
     before = times_of(mine)
     assert _described(whole, photos, mine).out.count("already done") == 4

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli import _tell
+from flows.commands.run import Finished
+from flows.run_folder import RunFolder
 from tests.command_line import Said, oscar, oscar_child
 
 Command = Callable[..., Said]
@@ -62,6 +65,39 @@ def test_a_mistake_is_one_line_and_status_2(
     assert said.err.startswith(line)
     assert said.err.count("\n") == 1
     assert said.status == 2
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "line"),
+    [
+        ("run.run", ["demo"], "error: stopped; run the same command again to go on\n"),
+        ("calibrate.calibrate_detector", ["calibrate", "detector", "photos"], "error: stopped\n"),
+    ],
+)
+def test_only_what_goes_on_says_so_when_it_is_stopped(
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    arguments: list[str],
+    line: str,
+) -> None:
+    def stopped(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"flows.commands.{function}", stopped)
+    said = command(*arguments)
+    assert (said.status, said.err) == (130, line)
+
+
+def test_a_run_without_tasks_ends_without_an_empty_table(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "metrics.json").write_text('{"_versions": {}}')
+    _tell(Finished(run=RunFolder(tmp_path), results={}, folders={}), tmp_path)
+    assert "features of another" not in capsys.readouterr().out
+    (tmp_path / "metrics.json").write_text('{"vqa.accuracy": 0.5, "_versions": {}}')
+    _tell(Finished(run=RunFolder(tmp_path), results={}, folders={}), tmp_path)
+    assert "features of another" in capsys.readouterr().out
 
 
 def test_every_mistake_of_a_configuration_has_its_line(command: Command, tmp_path: Path) -> None:

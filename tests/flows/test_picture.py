@@ -148,7 +148,7 @@ def test_a_label_tells_both_languages_and_the_confidence(tmp_path: Path) -> None
         "tree 0.50",
         "dog 0.10",
     ]
-    out = tmp_path / "deep" / "x.png"
+    out = tmp_path / "x.png"
     assert seen.save(out, threshold=0.2, most=40) == f"drawn in {out}: 2 of 3 regions"
     assert seen.save(out, threshold=0.2, most=1) == f"drawn in {out}: 1 of 3 regions"
     with Image.open(out) as drawn:
