@@ -143,7 +143,8 @@ def load_detector(
 
     Raises:
         CheckpointError: A tensor is missing, unexpected or misshapen; a file is damaged.
-        DetectorConfigError: Weights that are no path, settings, precision, preset or device that do not exist.
+        DetectorConfigError: Weights that are no path; settings, precision, preset or device that
+            do not exist.
         StorageError: The label map cannot be read.
     """
     if not isinstance(weights, str | Path):
