@@ -1,8 +1,8 @@
 """Tables of the Oscar family -> region shards: `oscar-flow import-regions`.
 
 A stretch of the tables' keys becomes one shard, which tells by itself what was set aside of it. So
-an import that was interrupted goes on behind its whole shards; what it is an import of stands in
-`import.json`, which goes when all is there.
+an import that was interrupted goes on behind its whole shards, and one of which a shard is damaged
+makes that anew; what it is an import of stands in `import.json`.
 """
 
 import json
@@ -119,12 +119,16 @@ def import_regions(
     check_balance(
         "import-regions", num_in=len(found), num_out=num_images, num_quarantined=len(dropped)
     )
-    (out / MARK).unlink()
     lines = [
         f"{len(found)} images in = {num_images} written + {len(dropped)} set aside",
         f"features {settings.feature_width} wide, {settings.geometry}, {settings.dtype}",
         f"{out / REGIONS}   (look: oscar-flow shard {out / REGIONS})",
     ]
+    if not found.orders and wishes.order is None:
+        lines.append(
+            f"its features hold no box numbers; theirs are {WIDTH_FIRST}, as nobody said; else "
+            f"--order {HEIGHT_FIRST}"
+        )
     lines += [f"set aside, {reason}: {num}" for reason, num in count_reasons(dropped).items()]
     return [*lines, f"reasons in {out / QUARANTINE_NAME}"] if dropped else lines
 
@@ -229,7 +233,7 @@ def _settings(found: PublishedTables, wishes: ImportWishes) -> RegionSettings:
     if found.orders and not wishes.splits_boxes:
         geometry = INCLUDED
     else:
-        geometry = order or _told(found)
+        geometry = order or (_told(found) if found.orders else WIDTH_FIRST)
         width -= NUM_BOX_NUMBERS if wishes.splits_boxes else 0
     return RegionSettings(
         detector=DETECTOR, feature_width=width, geometry=geometry, dtype=wishes.dtype
@@ -237,7 +241,7 @@ def _settings(found: PublishedTables, wishes: ImportWishes) -> RegionSettings:
 
 
 def _told(found: PublishedTables) -> str:
-    """The only order that the tables allow.
+    """The only order that the numbers of the tables allow.
 
     Raises:
         FlowError: They allow both.
@@ -261,7 +265,7 @@ def _mark(
 
 
 def _check_free(out: Path, mark: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something, unless it is the same import, interrupted.
+    """Refuse a folder that holds something, unless it is the same import.
 
     Raises:
         FlowError: It does.
@@ -274,6 +278,6 @@ def _check_free(out: Path, mark: Mapping[str, Any]) -> None:
         raise FlowError(f"{out}: is there already; name a folder that is not") from None
     if begun != mark:
         raise FlowError(
-            f"{out}: holds the beginning of another import, of other tables or with other options; "
-            "delete it, or name a folder that is not there"
+            f"{out}: holds another import, of other tables or with other options; delete it, or "
+            "name a folder that is not there"
         )

@@ -252,6 +252,8 @@ class PublishedTables:
 
 
 def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no folder there")
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
         raise MissingFileError(f"{folder}: needs one of {', '.join(names)}")
