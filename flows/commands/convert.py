@@ -82,8 +82,10 @@ def convert(source: Path, out: Path, *, to: Layout, wishes: Wishes) -> list[str]
     Raises:
         OscarCoreError: The source does not fit.
         DetectorError: It is a detector and does not fit.
-        FlowError: `out` is in use, or the answers cannot be read.
+        FlowError: There is no source, `out` is in use, or the answers cannot be read.
     """
+    if not source.exists():
+        raise FlowError(f"{source}: no file and no folder there")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FlowError(f"{out}: is there already; name a folder that is not")
     if wishes.geometry is not None and (to != "ours" or is_detector(source)):

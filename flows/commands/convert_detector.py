@@ -13,6 +13,10 @@ _NEXT = {
     "detectron2": "detector.yaml has its settings, with parts that detectron2_model registers",
 }
 """What to do with the folder."""
+_NAMELESS = (
+    "its classes have no names yet, which a run asks for: oscar-flow convert {out} NAMED "
+    "--labelmap FILE"
+)
 _INSIDE = ("detector.json", "detector.pth")
 """Of a folder of ours, or of one written here for another program."""
 
@@ -66,9 +70,11 @@ def convert_detector(source: Path, out: Path, *, to: str, beside: Beside) -> lis
     savers[to](out, loaded.model, loaded.label_map)
     assumed = [f"  {line}" for line in loaded.assumed]
     lost = () if to == "ours" else left_out(loaded.model, for_detectron2=to == "detectron2")
+    is_nameless = to == "ours" and loaded.label_map.is_numbered
+    after = (_NAMELESS if is_nameless else _NEXT[to]).format(out=out)
     return [
         f"{source}: read as a detector, fingerprint {loaded.fingerprint}",
         *(("its tensors do not tell, so assumed:", *assumed) if assumed else ()),
         *lost,
-        f"{out}: written as a detector ({to}); {_NEXT[to].format(out=out)}",
+        f"{out}: written as a detector ({to}); {after}",
     ]

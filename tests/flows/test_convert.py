@@ -209,4 +209,4 @@ def test_the_command_tells_every_change(
     assert "is there already" in again.err
     lost = oscar(capsys, monkeypatch, "convert", str(tmp_path / "no"), str(tmp_path / "x"))
     assert lost.status == 2
-    assert "neither model.safetensors nor pytorch_model.bin" in lost.err
+    assert lost.err == f"error: {tmp_path / 'no'}: no file and no folder there\n"

@@ -98,6 +98,8 @@ def test_a_detector_without_names_is_named_later(tmp_path: Path) -> None:
     (tmp_path / "there" / "labelmap.json").unlink()
     lines = convert(tmp_path / "there" / FILE, tmp_path / "bare", to="ours", wishes=Wishes())
     assert any("numbers stand in; give a label map" in line for line in lines)
+    assert lines[-1].endswith(f"oscar-flow convert {tmp_path / 'bare'} NAMED --labelmap FILE")
+    assert "detector_weights" not in lines[-1]
     write_label_map(tmp_path / "names.json", LABELS)
     wishes = Wishes(beside=Beside(label_map=tmp_path / "names.json"))
     convert(tmp_path / "bare", tmp_path / "named", to="ours", wishes=wishes)
@@ -118,8 +120,9 @@ def test_what_the_other_program_cannot_build_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
     with pytest.raises(FlowError, match="no such layout"):
         convert(source, tmp_path / "out", to="hub", wishes=Wishes())
-    with pytest.raises(CheckpointError, match=r"gone\.pth: no file and no folder there"):
-        convert(tmp_path / "gone.pth", tmp_path / "out", to="ours", wishes=Wishes())
+    for name in ("gone.pth", "nowhere"):
+        with pytest.raises(FlowError, match=f"{name}: no file and no folder there"):
+            convert(tmp_path / name, tmp_path / "out", to="detectron2", wishes=Wishes())
 
 
 def test_colours_that_the_original_does_not_know_are_refused(tmp_path: Path) -> None:
