@@ -199,7 +199,8 @@ def shard(
     """Show what a shard holds, readable."""
     from storage.describe import describe_shard
 
-    typer.echo("\n".join(describe_shard(path)))
+    for line in describe_shard(path):
+        typer.echo(line)
 
 
 @app.command()

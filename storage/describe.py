@@ -21,13 +21,15 @@ _SUFFIXES = (".parquet", SUFFIX)
 _FOLDER_KINDS = ("regions", "tags", "annotations")
 
 
-def describe_shard(path: str | Path) -> list[str]:
+def describe_shard(path: str | Path) -> Iterator[str]:
     """A shard's kind, version, settings, size and first rows; of a folder, its manifest.
+
+    A folder with damaged shards is described, too, as far as it can be; then follows the error.
 
     Args:
         path: a Parquet or Arrow file, a folder with a manifest, or the URL of either.
 
-    Returns:
+    Yields:
         Lines.
 
     Raises:
@@ -37,11 +39,12 @@ def describe_shard(path: str | Path) -> list[str]:
     name = str(path).rstrip("/")
     parent, _, last = name.rpartition("/")
     if last.endswith(_SUFFIXES):
-        return _of_file(Place(parent or ("." if "/" not in name else "/")), last)
-    return _of_folder(Place(path if isinstance(path, Path) else name))
+        yield from _of_file(Place(parent or ("." if "/" not in name else "/")), last)
+    else:
+        yield from _of_folder(Place(path if isinstance(path, Path) else name))
 
 
-def _of_folder(place: Place) -> list[str]:
+def _of_folder(place: Place) -> Iterator[str]:
     if MANIFEST_NAME not in place.names():
         shards = [name for name in place.names() if name.endswith(_SUFFIXES)]
         if not shards:
@@ -51,22 +54,26 @@ def _of_folder(place: Place) -> list[str]:
             "name one shard, or run the step again"
         )
     manifest = _manifest(place)
-    lines = [
-        f"folder    {place.name}",
-        f"kind      {manifest.kind}",
-        *_settings(manifest.settings),
-        f"rows      {manifest.num_rows} in {len(manifest.shards)} shards",
-    ]
+    yield f"folder    {place.name}"
+    yield f"kind      {manifest.kind}"
+    yield from _settings(manifest.settings)
+    yield f"rows      {manifest.num_rows} in {len(manifest.shards)} shards"
+    sound: list[str] = []
+    damage: list[StorageError] = []
     for shard in manifest.shards:
+        state = "sound"
         try:
             verify_shard(place, shard)
-            state = "sound"
+            sound.append(shard.file)
         except StorageError as error:
-            state = str(error).partition(": ")[2]
-        lines.append(f"  {shard.file}  {shard.rows} rows  {shard.size:,} bytes  {state}")
-    if manifest.shards:
-        lines += ["", *_of_file(place, manifest.shards[0].file)]
-    return lines
+            state = "damaged"
+            damage.append(error)
+        yield f"  {shard.file}  {shard.rows} rows  {shard.size:,} bytes  {state}"
+    if sound:
+        yield ""
+        yield from _of_file(place, sound[0])
+    if damage:
+        raise damage[0]
 
 
 def _manifest(place: Place) -> Manifest:

@@ -10,6 +10,7 @@ import pytest
 from flows.cli import _tell
 from flows.commands.run import Finished
 from flows.run_folder import RunFolder
+from tests.builders_storage import many_regions, write_regions
 from tests.command_line import Said, oscar, oscar_child
 
 Command = Callable[..., Said]
@@ -65,6 +66,16 @@ def test_a_mistake_is_one_line_and_status_2(
     assert said.err.startswith(line)
     assert said.err.count("\n") == 1
     assert said.status == 2
+
+
+def test_a_damaged_shard_is_shown_and_named(command: Command, tmp_path: Path) -> None:
+    write_regions(tmp_path, many_regions(9))
+    shard = tmp_path / "regions-00002.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    said = command("shard", str(tmp_path))
+    assert said.status == 2
+    assert "rows      9 in 3 shards" in said.out
+    assert said.err.startswith(f"error: {shard}: ")
 
 
 @pytest.mark.parametrize(

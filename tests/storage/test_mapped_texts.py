@@ -174,14 +174,14 @@ def test_a_cut_or_changed_file_is_named(tmp_path: Path, read_all: bool) -> None:
 
 def test_an_arrow_file_is_described_or_refused_in_one_line(tmp_path: Path) -> None:
     write_annotations(tmp_path, Annotations(captions=CAPTIONS))
-    lines = describe_shard(tmp_path / "captions-00000.arrow")
+    lines = list(describe_shard(tmp_path / "captions-00000.arrow"))
     assert lines[1] == "kind      captions, schema version 1"
     assert any(line.endswith("第0句") for line in lines)
     assert "50 in 1 batches" in " ".join(describe_shard(tmp_path))
     for content in (b"", b"ARROW1\0\0" + b"x" * 40, (tmp_path / "manifest.json").read_bytes()):
         (tmp_path / "x.arrow").write_bytes(content)
         with pytest.raises(DamagedFileError, match=r"x\.arrow: no whole Arrow file") as caught:
-            describe_shard(tmp_path / "x.arrow")
+            list(describe_shard(tmp_path / "x.arrow"))
         assert "\n" not in str(caught.value)
 
 

@@ -119,7 +119,7 @@ def test_a_shard_of_another_kind_or_no_shard_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match="none of ours"):
         open_shard(Place(tmp_path), "x.parquet", "tags")
     with pytest.raises(DamagedFileError, match="not a shard of this program"):
-        describe_shard(tmp_path / "x.parquet")
+        list(describe_shard(tmp_path / "x.parquet"))
 
 
 def test_quarantine_lists_come_back(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_shard_is_described_readably(tmp_path: Path) -> None:
         "... and 1 more rows",
     ):
         assert part in said
-    one = describe_shard(tmp_path / "r" / "regions-00001.parquet")
+    one = list(describe_shard(tmp_path / "r" / "regions-00001.parquet"))
     assert one[0].endswith("regions-00001.parquet")
     assert all(len(line) < 150 for line in one)
 
@@ -192,24 +192,35 @@ def test_a_place_in_memory_is_described_alike(tmp_path: Path) -> None:
     where = f"memory://{uuid4()}"
     write_tags(where, tags)
     write_tags(tmp_path, tags)
-    far, near = describe_shard(where), describe_shard(tmp_path)
+    far, near = list(describe_shard(where)), list(describe_shard(tmp_path))
     assert [line for line in far if where not in line] == [
         line for line in near if str(tmp_path) not in line
     ]
     assert any(re.search(r"language +zh", line) for line in far)
 
 
+def test_a_folder_with_a_damaged_shard_is_described_and_the_damage_named(tmp_path: Path) -> None:
+    write_regions(tmp_path, many_regions(9))
+    shard = tmp_path / "regions-00000.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:200] + bytes([whole[200] ^ 255]) + whole[201:])
+    said: list[str] = []
+    with pytest.raises(DamagedFileError, match=r"regions-00000\.parquet: bytes changed"):
+        said.extend(describe_shard(tmp_path))
+    assert any(line.startswith("  regions-00000") and line.endswith("damaged") for line in said)
+    assert any(line.endswith("regions-00001.parquet") for line in said)  # its first rows follow
+
+
 def test_describing_nothing_or_a_cut_shard_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no shards and no manifest"):
-        describe_shard(tmp_path)
+        list(describe_shard(tmp_path))
     write_regions(tmp_path, many_regions(9))
     shard = tmp_path / "regions-00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-9])
     with pytest.raises(DamagedFileError, match="write interrupted"):
-        describe_shard(shard)
-    assert any("regions-00001" in line and "sound" not in line for line in describe_shard(tmp_path))
+        list(describe_shard(shard))
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(MissingFileError, match="3 shards but no manifest"):
-        describe_shard(tmp_path)
+        list(describe_shard(tmp_path))
     with pytest.raises(MissingFileError, match="incomplete"):
         RegionReader(tmp_path)
