@@ -165,7 +165,7 @@ def calibrate(
     photos: Annotated[
         Path, typer.Argument(metavar="PHOTOS", help="A folder of photos like those to come.")
     ],
-    most: Annotated[int, typer.Option("--photos", help="How many are looked at.", min=1)] = 8,
+    most: Annotated[int, typer.Option("--photos", help="How many are looked at.", min=2)] = 8,
 ) -> None:
     """Measure what 8-bit arithmetic needs to know of a detector, for `precision: fast`."""
     from flows.commands.calibrate import calibrate_detector

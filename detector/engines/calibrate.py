@@ -91,7 +91,8 @@ def calibrate(
 
     Args:
         model: In evaluation mode; stays as it is.
-        photos: Some that are like those to come; `NUM_PHOTOS` are enough. The last ones judge.
+        photos: Some that are like those to come; `NUM_PHOTOS` are enough. The last ones judge;
+            one alone judges what was measured on it.
         least_likeness: What blocks are left in float for; 0 leaves none.
         report: Is told in a line what was just done.
 

@@ -8,6 +8,7 @@ from storage.errors import UnreadableImageError
 from storage.images import decode, list_images
 from storage.records import DecodedImage, ImageSource
 
+_LEAST_PHOTOS = 2  # one to measure on, another to judge: a photo that judges itself always agrees
 _NUM_NAMED = 5  # photos that could not be read
 
 
@@ -27,7 +28,7 @@ def calibrate_detector(
         What was found, in lines.
 
     Raises:
-        FlowError: There is no photo that can be read.
+        FlowError: There are too few photos that can be read.
         DetectorError: What was named is no detector.
         StorageError: The folder or the label map cannot be read.
     """
@@ -41,8 +42,12 @@ def calibrate_detector(
         raise FlowError(f"{photos}: no photo in it; name a folder of pictures")
     loaded = read_detector(weights)
     decoded, damaged = _read(sources[:: max(1, len(sources) // most)][:most])
-    if not decoded:
-        raise FlowError(f"{photos}: none of {len(damaged)} photos can be read: {damaged[0]}")
+    if len(decoded) < _LEAST_PHOTOS:
+        why = f"; {damaged[0]}" if damaged else ""
+        raise FlowError(
+            f"{photos}: {len(decoded)} of {len(decoded) + len(damaged)} photos can be read; "
+            f"one to measure on and another to judge are the least, eight are better{why}"
+        )
     tell(f"measuring {len(decoded)} photos")
     ranges = calibrate(loaded.model, decoded, report=tell)
     place = ranges_path(weights)

@@ -47,12 +47,22 @@ def test_a_folder_without_photos_is_refused(tmp_path: Path) -> None:
         calibrate_detector(tmp_path, tmp_path, most=2)
 
 
+def test_a_photo_does_not_judge_itself(tmp_path: Path) -> None:
+    detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
+    photos.mkdir()
+    for number in range(2):
+        Image.fromarray(photo(seed=number)).save(photos / f"{number}.png")
+    with pytest.raises(FlowError, match=r"1 of 1 photos can be read; .* another to judge"):
+        calibrate_detector(detector, photos, most=1)
+    assert read_detector(detector).ranges is None
+
+
 def test_damaged_photos_are_left_out_and_named(tmp_path: Path) -> None:
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
     photos.mkdir()
     (photos / "0.jpg").write_bytes(b"\xff\xd8 cut")
-    with pytest.raises(FlowError, match=r"none of 1 photos can be read: .*0\.jpg"):
+    with pytest.raises(FlowError, match=r"0 of 1 photos can be read; .*0\.jpg"):
         calibrate_detector(detector, photos, most=3)
     for number in (1, 2):
         Image.fromarray(photo(seed=number)).save(photos / f"{number}.png")
@@ -69,8 +79,9 @@ def test_what_is_stopped_leaves_the_ranges_of_before(
     pytest.importorskip("detector.engines.quiet_openvino", exc_type=ImportError)
     detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
     photos.mkdir()
-    Image.fromarray(photo(seed=1)).save(photos / "1.png")
-    calibrate_detector(detector, photos, most=1)
+    for number in range(2):
+        Image.fromarray(photo(seed=number)).save(photos / f"{number}.png")
+    calibrate_detector(detector, photos, most=2)
     before = bytes_of(detector)
 
     def stop(path: Path, text: str) -> None:
@@ -78,5 +89,5 @@ def test_what_is_stopped_leaves_the_ranges_of_before(
 
     monkeypatch.setattr(Path, "write_bytes", stop)  # in the middle of writing
     with pytest.raises(KeyboardInterrupt):
-        calibrate_detector(detector, photos, most=1)
+        calibrate_detector(detector, photos, most=2)
     assert bytes_of(detector) == before
