@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows.errors import FlowError
+from storage.artifacts import atomic_path
 from storage.errors import UnreadableImageError
 from storage.images import decode, list_images
 from storage.records import DecodedImage, ImageSource
@@ -31,6 +32,7 @@ def calibrate_detector(
         FlowError: There are too few photos that can be read.
         DetectorError: What was named is no detector.
         StorageError: The folder or the label map cannot be read.
+        OSError: The ranges cannot be written there; said before anything is measured.
     """
     from detector.checkpoints import read_detector
     from detector.engines.calibrate import calibrate
@@ -48,10 +50,11 @@ def calibrate_detector(
             f"{photos}: {len(decoded)} of {len(decoded) + len(damaged)} photos can be read; "
             f"one to measure on and another to judge are the least, eight are better{why}"
         )
-    tell(f"measuring {len(decoded)} photos")
-    ranges = calibrate(loaded.model, decoded, report=tell)
     place = ranges_path(weights)
-    write_ranges(place, ranges)
+    with atomic_path(place) as partial:
+        tell(f"measuring {len(decoded)} photos")
+        ranges = calibrate(loaded.model, decoded, report=tell)
+        write_ranges(partial, ranges)
     verdict = "enough" if ranges.likeness >= LEAST_LIKENESS else "not enough"
     lines = [
         f"ranges {ranges.digest} of {len(decoded)} photos in {place}",

@@ -1,5 +1,6 @@
 """`oscar-flow calibrate` leaves ranges beside a detector, and the fast engine takes them."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,24 @@ def test_a_photo_does_not_judge_itself(tmp_path: Path) -> None:
     with pytest.raises(FlowError, match=r"1 of 1 photos can be read; .* another to judge"):
         calibrate_detector(detector, photos, most=1)
     assert read_detector(detector).ranges is None
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, photos = small_detector(tmp_path / "detector"), tmp_path / "photos"
+    photos.mkdir()
+    for number in range(2):
+        Image.fromarray(photo(seed=number)).save(photos / f"{number}.png")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # root may write everywhere
+    said: list[str] = []
+    with pytest.raises(OSError, match=r"Permission denied: '.*detector\.ranges\.json'"):
+        calibrate_detector(detector, photos, most=2, tell=said.append)
+    assert said == []
 
 
 def test_damaged_photos_are_left_out_and_named(tmp_path: Path) -> None:
