@@ -432,13 +432,15 @@ def test_an_empty_folder_of_photos_is_one_line(ground: Ground) -> None:
     ("path", "said"),
     [
         ("nowhere", "no such file or folder"),
-        ("run.yaml", "no photo found"),  # a list, of things that are none
+        ("run.yaml", "no key 'img'"),
+        ("names.txt", "no photo found"),  # a list, of things that are none
         ("x" * 300, "name too long"),
         ("ring", "no such file or folder"),
     ],
 )
 def test_a_folder_of_photos_that_is_none_is_one_line(ground: Ground, path: str, said: str) -> None:
     (ground.folder / "ring").symlink_to("ring")
+    (ground.folder / "names.txt").write_text("nothing\nhere\n")
     ground.write(data={"images": [{"path": path}]})
     refused(ground.run(), path, said)
 
