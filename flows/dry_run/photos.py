@@ -20,11 +20,14 @@ def stored_regions(config: RunConfig, found: Problems, told: list[str]) -> list[
     folders = [root / path for path in config.data.regions if (root / path).is_dir()]
     try:
         stored = open_stored(folders) if folders else []
+    except StorageError as error:
+        found.append(str(error))
+        return []
+    try:
         for folder in folders:
             check_order(folder, config.detect.geometry)
     except StorageError as error:
         found.append(str(error))
-        return []
     for folder, each in zip(folders, stored, strict=True):
         aside = f", {num:,} set aside" if (num := len(each.quarantined())) else ""
         told.append(f"{folder}: regions of {len(each.ids):,} photos{aside}")

@@ -51,8 +51,10 @@ class Reading:
         except StorageError as error:
             self.problems.append(f"{name}: {error}")
             return
+        if not self._knows_images:
+            return  # so nobody knows what joins
         dropped = ", ".join(f"{num:,} {reason}" for reason, num in self._dropped.most_common())
-        if self._num_kept == 0 and self._knows_images:
+        if self._num_kept == 0:
             self.problems.append(
                 f"{name}: nothing of it joins a photo ({dropped or 'it is empty'}); "
                 "oscar-flow corpus tells more"

@@ -142,7 +142,9 @@ def test_an_order_that_stored_regions_do_not_have_is_refused(data: Path) -> None
     with pytest.raises(StorageError) as refused:
         plan_of(turned)
     assert str(refused.value) == said
-    assert dry_run(turned, data / "run").problems == (said,)
+    found = dry_run(turned, data / "run")
+    assert found.problems == (said,)
+    assert any("2 records join" in line for line in found.notes)
     write_regions(data / "high", RECORDS, geometry=HEIGHT_FIRST)
     high = replace(turned, data=replace(turned.data, regions=("high",)))
     assert plan_of(high).step("detect").stage == "take_regions"
@@ -152,8 +154,10 @@ def test_what_follows_from_folders_that_do_not_go_together_is_not_told(data: Pat
     write_regions(data / "third", RECORDS[3:], geometry=INCLUDED)
     config = configured(data)
     odd = replace(config, data=replace(config.data, regions=("first", "third")))
-    (problem,) = dry_run(odd, data / "run").problems
+    found = dry_run(odd, data / "run")
+    (problem,) = found.problems
     assert "regions of one run must be alike" in problem
+    assert not [line for line in found.notes if "join" in line]
 
 
 @pytest.mark.parametrize(
