@@ -5,7 +5,10 @@ trunk / of a region feature, C classes with background, h x w cells.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +31,7 @@ from detector.resnext import ResNetRes5
 
 _REGIONS = 8  # at once: their maps stay in the cache
 _CELLS = 256  # at once, where each is computed by itself
+_Request = Any  # OpenVINO's stubs leave its methods untyped
 
 
 class OpenVinoEngine(Heads):
@@ -111,7 +115,8 @@ class OpenVinoEngine(Heads):
 
     def region_features(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """(B, C4, h, w) and B times (n, 4) boxes [network pixels] -> (R, D)."""
-        return self._regions(c4, [corners_to_pool(group, self.config) for group in boxes])
+        with _one_thread_of_torch():
+            return self._regions(c4, [corners_to_pool(group, self.config) for group in boxes])
 
 
 def _facts_of_processor() -> list[str]:
@@ -151,7 +156,7 @@ class _Regions:
         self._width = model.feature_width
         bins = (_REGIONS, model.config.pooled_size, model.config.pooled_size)
         plain = builder.res5(model.res5, model.trunk.width, bins)
-        self._plain = _OfRows(compiler.compile(plain), _REGIONS)
+        self._plain = compiler.compile_rows(plain, _REGIONS)
         self._on_map: _OfRows | None = None
         if isinstance(model.res5, ResNetRes5):
             first = blocks_of(model.res5.blocks)[0]
@@ -159,12 +164,12 @@ class _Regions:
             if shortcut is not None:
                 self._steps = [first.conv1.stride[0], shortcut.stride[0]]
                 on_map = builder.map_convolution([first.conv1, shortcut], _CELLS)
-                self._on_map = _OfRows(compiler.compile(on_map), _CELLS)
+                self._on_map = compiler.compile_rows(on_map, _CELLS)
                 inner, outer = (
                     (_REGIONS, -(-bins[1] // step), -(-bins[2] // step)) for step in self._steps
                 )
                 from_bins = builder.res5_from_bins(model.res5, inner, outer)
-                self._from_bins = _OfRows(compiler.compile(from_bins), _REGIONS)
+                self._from_bins = compiler.compile_rows(from_bins, _REGIONS)
 
     def __call__(self, c4: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """(B, C4, h, w), B times (n, 4) -> (R, D)."""
@@ -185,21 +190,36 @@ class _Regions:
                 self._mapped(self._on_map, cells),
                 self._steps,
             )
-        features = torch.empty(len(shares), self._width)
-        for first in range(0, len(shares), _REGIONS):
-            last = min(first + _REGIONS, len(shares))
-            pooled = [
+        firsts = range(0, len(shares), _REGIONS)
+        pooled = (
+            [
                 _as_squares(shares.bins(first, last, step).of(each), last - first)
                 for each, step in zip(sources, steps, strict=True)
             ]
-            features[first:last] = network(*pooled)[0]
+            for first in firsts
+            for last in [min(first + _REGIONS, len(shares))]
+        )
+        features = torch.empty(len(shares), self._width)
+        for first, [found] in zip(firsts, network.of_each(pooled), strict=True):
+            features[first : first + len(found)] = found
         return features
 
     @staticmethod
     def _mapped(network: "_OfRows", cells: Tensor) -> list[Tensor]:
         """(cells, C4) -> (cells, C) of both convolutions."""
-        parts = [network(some) for some in torch.split(cells, _CELLS)]
+        parts = network.of_each([some] for some in torch.split(cells, _CELLS))
         return [torch.cat(each) for each in zip(*parts, strict=True)]
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    """For pooling: further ones would wait actively for their next piece, where OpenVINO's work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _as_squares(bins: Tensor, num_regions: int) -> Tensor:
@@ -219,30 +239,68 @@ class _Network:
         """All outputs, copied."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
-        request = self._own.request
-        for number, tensor in enumerate(inputs):
-            array: NDArray[np.generic] = tensor.detach().contiguous().numpy()
-            request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
-        request.infer()
-        return [
-            torch.from_numpy(request.get_output_tensor(number).data.copy())
-            for number in range(len(self._compiled.outputs))
-        ]
+        _give(self._own.request, inputs)
+        self._own.request.infer()
+        return _taken(self._own.request)
 
 
 class _OfRows:
-    """A graph of a fixed number of rows (regions, cells); fewer are filled up with zeros."""
+    """A graph of a fixed number of rows (regions, cells), computed for several batches at once.
 
-    def __init__(self, network: _Network, num_rows: int) -> None:
-        self._network = network
+    Each batch is computed by one thread, which is quicker than all threads on every batch. Several
+    threads may call it: each has requests of its own.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel, num_rows: int, at_once: int) -> None:
+        self._compiled = compiled
         self._num_rows = num_rows
+        self._at_once = at_once
+        self._own = threading.local()
 
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        """All outputs, copied; rows that were filled up are left out."""
-        num = len(inputs[0])
-        missing = self._num_rows - num
-        filled = [functional.pad(each, (0, 0) * (each.dim() - 1) + (0, missing)) for each in inputs]
-        return [each[:num] for each in self._network(*(filled if missing else inputs))]
+    def of_each(self, batches: Iterable[Sequence[Tensor]]) -> Iterator[list[Tensor]]:
+        """All outputs of each batch, in order; a batch may have fewer rows, not more."""
+        if not hasattr(self._own, "requests"):
+            self._own.requests = [
+                self._compiled.create_infer_request() for _ in range(self._at_once)
+            ]
+        free, under_way = deque(self._own.requests), deque[tuple[_Request, list[Tensor], int]]()
+        for inputs in batches:
+            if not free:
+                yield self._finished(under_way, free)
+            request, filled = free.popleft(), [self._filled(each) for each in inputs]
+            _give(request, filled)
+            request.start_async()
+            under_way.append((request, filled, len(inputs[0])))  # which keeps what it reads
+        while under_way:
+            yield self._finished(under_way, free)
+
+    @staticmethod
+    def _finished(
+        under_way: "deque[tuple[_Request, list[Tensor], int]]", free: "deque[_Request]"
+    ) -> list[Tensor]:
+        """Outputs of the batch that was begun first."""
+        request, _, num_rows = under_way.popleft()
+        request.wait()
+        free.append(request)
+        return [each[:num_rows] for each in _taken(request)]
+
+    def _filled(self, rows: Tensor) -> Tensor:
+        """With rows of zeros up to the fixed number."""
+        missing = self._num_rows - len(rows)
+        padded = functional.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing)) if missing else rows
+        return padded.contiguous()
+
+
+def _give(request: _Request, inputs: Sequence[Tensor]) -> None:
+    """Inputs of a request, not copied."""
+    for number, tensor in enumerate(inputs):
+        array: NDArray[np.generic] = tensor.detach().contiguous().numpy()
+        request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
+
+
+def _taken(request: _Request) -> list[Tensor]:
+    """All outputs of a request, copied."""
+    return [torch.from_numpy(each.data.copy()) for each in request.output_tensors]
 
 
 class _Compiler:
@@ -250,6 +308,7 @@ class _Compiler:
 
     def __init__(self, float_kind: str, threads: int) -> None:
         self._core = openvino.Core()
+        self._threads = threads
         self._options = {
             "INFERENCE_PRECISION_HINT": float_kind,
             "INFERENCE_NUM_THREADS": threads,
@@ -257,6 +316,12 @@ class _Compiler:
         }
 
     def compile(self, graph: openvino.Model, float_kind: str | None = None) -> _Network:
-        """Make a graph ready to run; `float_kind` instead of the compiler's."""
+        """Make a graph ready to run by all threads; `float_kind` instead of the compiler's."""
         options = self._options | ({"INFERENCE_PRECISION_HINT": float_kind} if float_kind else {})
         return _Network(self._core.compile_model(graph, "CPU", options))
+
+    def compile_rows(self, graph: openvino.Model, num_rows: int) -> _OfRows:
+        """Make a graph ready to run on as many batches at once as there are threads."""
+        options = self._options | {"NUM_STREAMS": self._threads}
+        compiled = self._core.compile_model(graph, "CPU", options)
+        return _OfRows(compiled, num_rows, self._threads)

@@ -94,7 +94,9 @@ def test_openvino_computes_a_region_alike_in_any_company(pooled_size: int) -> No
     c4 = model.trunk(input_of(model).pixels)
     num = module._REGIONS + 3
     boxes = torch.rand(num, 2, 2).sort(dim=1).values.flatten(1) * 60
+    threads = torch.get_num_threads()
     together = engine.region_features(c4, [boxes])
+    assert torch.get_num_threads() == threads
     assert together.shape == (num, engine.feature_width)
     for some in (slice(0, 1), slice(2, num)):
         torch.testing.assert_close(engine.region_features(c4, [boxes[some]]), together[some])
