@@ -190,17 +190,17 @@ class _Regions:
                 self._mapped(self._on_map, cells),
                 self._steps,
             )
-        firsts = range(0, len(shares), _REGIONS)
-        pooled = (
-            [
+
+        def pooled(first: int) -> list[Tensor]:
+            last = min(first + _REGIONS, len(shares))
+            return [
                 _as_squares(shares.bins(first, last, step).of(each), last - first)
                 for each, step in zip(sources, steps, strict=True)
             ]
-            for first in firsts
-            for last in [min(first + _REGIONS, len(shares))]
-        )
+
+        firsts = range(0, len(shares), _REGIONS)
         features = torch.empty(len(shares), self._width)
-        for first, [found] in zip(firsts, network.of_each(pooled), strict=True):
+        for first, [found] in zip(firsts, network.of_each(map(pooled, firsts)), strict=True):
             features[first : first + len(found)] = found
         return features
 
@@ -264,15 +264,19 @@ class _OfRows:
                 self._compiled.create_infer_request() for _ in range(self._at_once)
             ]
         free, under_way = deque(self._own.requests), deque[tuple[_Request, list[Tensor], int]]()
-        for inputs in batches:
-            if not free:
+        try:
+            for inputs in batches:
+                if not free:
+                    yield self._finished(under_way, free)
+                request, filled = free.popleft(), [self._filled(each) for each in inputs]
+                _give(request, filled)
+                under_way.append((request, filled, len(inputs[0])))  # which keeps what it reads
+                request.start_async()
+            while under_way:
                 yield self._finished(under_way, free)
-            request, filled = free.popleft(), [self._filled(each) for each in inputs]
-            _give(request, filled)
-            request.start_async()
-            under_way.append((request, filled, len(inputs[0])))  # which keeps what it reads
-        while under_way:
-            yield self._finished(under_way, free)
+        finally:  # whoever stops in the middle leaves no request at work
+            for request, _, _ in under_way:
+                request.wait()
 
     @staticmethod
     def _finished(

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,6 +101,42 @@ def test_openvino_computes_a_region_alike_in_any_company(pooled_size: int) -> No
     assert together.shape == (num, engine.feature_width)
     for some in (slice(0, 1), slice(2, num)):
         torch.testing.assert_close(engine.region_features(c4, [boxes[some]]), together[some])
+
+
+class SlowRequest:
+    """An inference that is at work until somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.is_at_work = False
+
+    def set_input_tensor(self, number: int, tensor: object) -> None:
+        assert not self.is_at_work
+
+    def start_async(self) -> None:
+        self.is_at_work = True
+
+    def wait(self) -> None:
+        self.is_at_work = False
+
+
+def test_no_request_is_left_at_work_when_a_batch_cannot_be_made() -> None:
+    module = pytest.importorskip("detector.engines.openvino_engine", exc_type=ImportError)
+    made: list[SlowRequest] = []
+
+    def create_infer_request() -> SlowRequest:
+        made.append(SlowRequest())
+        return made[-1]
+
+    def batches() -> Iterator[list[Tensor]]:
+        yield [torch.zeros(4, 2)]
+        yield [torch.zeros(3, 2)]
+        assert [each.is_at_work for each in made] == [True, True, False]
+        raise MemoryError
+
+    rows = module._OfRows(SimpleNamespace(create_infer_request=create_infer_request), 4, 3)
+    with pytest.raises(MemoryError):
+        list(rows.of_each(batches()))
+    assert not any(each.is_at_work for each in made)
 
 
 def test_eight_bits_stay_close_after_calibration() -> None:
